@@ -1,0 +1,25 @@
+"""Agents: one file each, its configuration in :mod:`entropic_rl.agents.config` (free of torch, for instant ``--help``)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if __name__ != "entropic_rl.agents":
+    raise ImportError(f"import entropic_rl.agents, not {__name__}: the bare name belongs to other packages")
+
+if TYPE_CHECKING:
+    from entropic_rl.agents.a2c import A2C
+    from entropic_rl.agents.config import A2CConfig, PPOConfig
+    from entropic_rl.agents.ppo import PPO
+
+__all__ = ["A2C", "PPO", "A2CConfig", "PPOConfig"]
+
+_HOMES = {"A2C": "a2c", "PPO": "ppo", "A2CConfig": "config", "PPOConfig": "config"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load an agent when it is first asked for: importing torch takes seconds."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,112 @@
+"""Synchronous advantage actor-critic with an entropy bonus, for R runs at once.
+
+Paper: Mnih et al. (2016), https://arxiv.org/abs/1602.01783, in the synchronous form of OpenAI's baselines: one gradient
+step per rollout on all its transitions, RMSprop with alpha .99 and eps 1e-5.
+
+Differs from the paper: one process instead of asynchronous workers; ``gae_lambda`` below 1 gives generalised advantages
+instead of n-step returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from entropic_rl.agents.config import A2CConfig
+from entropic_rl.coefficients import Coefficients
+from entropic_rl.losses import entropic_loss, policy_gradient_loss, value_loss
+from entropic_rl.normalization import RewardNormalizer
+from entropic_rl.on_policy import Collector, Samples, masked_mean, normalize_advantage, prepare, rollout_metrics
+from entropic_rl.optimizers import RMSprop, clip_grad_norm_
+from entropic_rl.policies import ActorCritic, NetworkConfig
+from entropic_rl.spaces import ActionSpec
+from entropic_rl.vector import Transition
+
+__all__ = ["A2C", "A2CConfig"]
+
+
+class A2C:
+    """A2C agents of R runs: same network shape and rollout size, each run its own seed and coefficients.
+
+    Args:
+        configs: one per run; they may differ in ``BATCHABLE`` fields only.
+        seeds: one per run.
+        obs_size: D, length of a flat observation.
+        action: the policy head.
+        n_envs: E, environments per run.
+        device: where everything lives.
+        dtype: of parameters and data.
+    """
+
+    BATCHABLE = ("learning_rate", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm")
+
+    def __init__(
+        self,
+        configs: Sequence[A2CConfig],
+        seeds: Sequence[int],
+        *,
+        obs_size: int,
+        action: ActionSpec,
+        n_envs: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.config = config = configs[0]
+        self.n_steps = config.n_steps
+        self._coefficients = Coefficients(configs, self.BATCHABLE, device=device, dtype=dtype)
+        self.policy = ActorCritic(NetworkConfig.of(config), obs_size, action, seeds, device=device, dtype=dtype)
+        self._optimizer = RMSprop(self.policy.params.values, alpha=0.99, eps=1e-5)
+        gamma = self._coefficients.at(0.0)["gamma"]
+        normalizer = RewardNormalizer(len(seeds), n_envs, gamma) if config.normalize_reward else None
+        self._collector = Collector(self.policy, config.n_steps, n_envs, seeds, normalizer)
+
+    def act(self, obs: Tensor) -> Tensor:
+        """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``, remembered for the update."""
+        return self._collector.act(obs)
+
+    def observe(self, transition: Transition) -> None:
+        """Take in what the environments answered."""
+        self._collector.observe(transition)
+
+    def update(self, progress: float) -> dict[str, Tensor]:
+        """Learn from the full rollout; ``progress`` is the fraction of env steps done. Returns metrics ``[R]``."""
+        c = self._coefficients.at(progress)
+        samples = prepare(self._collector.rollout, self.policy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
+        loss, metrics = self._loss(samples, c)
+        metrics["train/grad_norm"] = self._step(loss, c)
+        self._collector.rollout.clear()
+        return {
+            **metrics,
+            **rollout_metrics(samples, self.policy, c["ent_coef"], normalized=self.config.normalize_advantage),
+            "train/learning_rate": c["learning_rate"].clone(),
+        }
+
+    def _loss(self, batch: Samples, c: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of each run ``[R]``, differentiable, and what practitioners watch, detached."""
+        config, valid = self.config, batch.valid
+        distribution, value = self.policy.evaluate(batch.obs)
+        log_prob, entropy = distribution.log_prob(batch.action), distribution.entropy()
+        advantage = normalize_advantage(batch.advantage, valid) if config.normalize_advantage else batch.advantage
+        policy_loss = policy_gradient_loss(log_prob, advantage)
+        critic_loss = value_loss(value, batch.value_target)
+        actor_loss = entropic_loss(policy_loss, entropy, ent_coef=c["ent_coef"].unsqueeze(1))
+        loss = masked_mean(actor_loss + c["vf_coef"].unsqueeze(1) * critic_loss, valid)
+        with torch.no_grad():
+            metrics = {
+                "train/loss": loss.detach(),
+                "train/policy_gradient_loss": masked_mean(policy_loss, valid),
+                "train/value_loss": masked_mean(critic_loss, valid),
+                "train/entropy": masked_mean(entropy, valid),
+            }
+        return loss, metrics
+
+    def _step(self, loss: Tensor, c: dict[str, Tensor]) -> Tensor:
+        """One clipped gradient step of every run; returns the gradient norms before clipping, ``[R]``."""
+        params = self.policy.params
+        params.zero_grad()
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
+        self._optimizer.step(params.values, params.grads, c["learning_rate"])
+        return norm

@@ -1,0 +1,146 @@
+"""Proximal policy optimisation with an entropy bonus, for R runs at once.
+
+Paper: Schulman et al. (2017), https://arxiv.org/abs/1707.06347; the details that make it work are those of
+Engstrom et al. (2020) and Andrychowicz et al. (2021) as Stable-Baselines3 has them: generalised advantages,
+orthogonal initialisation, advantage normalisation per minibatch, gradient clipping, Adam with eps 1e-5.
+
+Differs from the paper: no adaptive KL penalty; the value function is trained on the advantage plus the old value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from entropic_rl.agents.config import PPOConfig
+from entropic_rl.coefficients import Coefficients
+from entropic_rl.losses import clipped_surrogate_loss, clipped_value_loss, entropic_loss, value_loss
+from entropic_rl.normalization import RewardNormalizer
+from entropic_rl.on_policy import (
+    Collector,
+    Samples,
+    masked_mean,
+    minibatches,
+    normalize_advantage,
+    prepare,
+    rollout_metrics,
+)
+from entropic_rl.optimizers import Adam, clip_grad_norm_
+from entropic_rl.policies import ActorCritic, NetworkConfig
+from entropic_rl.spaces import ActionSpec
+from entropic_rl.streams import Stream
+from entropic_rl.vector import Transition
+
+__all__ = ["PPO", "PPOConfig"]
+
+
+class PPO:
+    """PPO agents of R runs: same network shape and rollout size, each run its own seed and coefficients.
+
+    Args:
+        configs: one per run; they may differ in ``BATCHABLE`` fields only.
+        seeds: one per run.
+        obs_size: D, length of a flat observation.
+        action: the policy head.
+        n_envs: E, environments per run.
+        device: where everything lives.
+        dtype: of parameters and data.
+
+    Raises:
+        ValueError: a minibatch does not fit into a rollout.
+    """
+
+    BATCHABLE = (
+        "learning_rate", "gamma", "gae_lambda", "clip_range", "ent_coef", "vf_coef", "max_grad_norm",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        configs: Sequence[PPOConfig],
+        seeds: Sequence[int],
+        *,
+        obs_size: int,
+        action: ActionSpec,
+        n_envs: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.config = config = configs[0]
+        self.n_steps = config.n_steps
+        self._coefficients = Coefficients(configs, self.BATCHABLE, device=device, dtype=dtype)
+        self.policy = ActorCritic(NetworkConfig.of(config), obs_size, action, seeds, device=device, dtype=dtype)
+        self._optimizer = Adam(self.policy.params.values, eps=1e-5)
+        self._minibatch_stream = Stream(seeds, "minibatch", device=device)
+        gamma = self._coefficients.at(0.0)["gamma"]
+        normalizer = RewardNormalizer(len(seeds), n_envs, gamma) if config.normalize_reward else None
+        self._collector = Collector(self.policy, config.n_steps, n_envs, seeds, normalizer)
+
+    def act(self, obs: Tensor) -> Tensor:
+        """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``, remembered for the update."""
+        return self._collector.act(obs)
+
+    def observe(self, transition: Transition) -> None:
+        """Take in what the environments answered."""
+        self._collector.observe(transition)
+
+    def update(self, progress: float) -> dict[str, Tensor]:
+        """Learn from the full rollout; ``progress`` is the fraction of env steps done. Returns metrics ``[R]``."""
+        c = self._coefficients.at(progress)
+        samples = prepare(self._collector.rollout, self.policy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
+        target_kl = self.config.target_kl
+        active = None if target_kl is None else torch.ones_like(c["ent_coef"], dtype=torch.bool)
+        history: list[dict[str, Tensor]] = []
+        for _ in range(self.config.n_epochs):
+            for batch in minibatches(samples, self.config.batch_size, self._minibatch_stream):
+                loss, metrics = self._loss(batch, c)
+                if target_kl is not None and active is not None:
+                    active = active & (metrics["train/approx_kl"] <= 1.5 * target_kl)
+                metrics["train/grad_norm"] = self._step(loss, c, active)
+                history.append(metrics)
+            if active is not None and not active.any():
+                break
+        self._collector.rollout.clear()
+        return {
+            **{name: torch.stack([metrics[name] for metrics in history]).mean(0) for name in history[0]},
+            **rollout_metrics(samples, self.policy, c["ent_coef"], normalized=self.config.normalize_advantage),
+            "train/learning_rate": c["learning_rate"].clone(),
+            "train/clip_range": c["clip_range"].clone(),
+        }
+
+    def _loss(self, batch: Samples, c: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of each run ``[R]``, differentiable, and what practitioners watch, detached."""
+        config, valid = self.config, batch.valid
+        distribution, value = self.policy.evaluate(batch.obs)
+        log_prob, entropy = distribution.log_prob(batch.action), distribution.entropy()
+        advantage = normalize_advantage(batch.advantage, valid) if config.normalize_advantage else batch.advantage
+        clip = c["clip_range"].unsqueeze(1)
+        policy_loss = clipped_surrogate_loss(log_prob, batch.log_prob, advantage, clip_range=clip)
+        if config.clip_range_vf is None:
+            critic_loss = value_loss(value, batch.value_target)
+        else:
+            critic_loss = clipped_value_loss(value, batch.value, batch.value_target, clip_range_vf=config.clip_range_vf)
+        actor_loss = entropic_loss(policy_loss, entropy, ent_coef=c["ent_coef"].unsqueeze(1))
+        loss = masked_mean(actor_loss + c["vf_coef"].unsqueeze(1) * critic_loss, valid)
+        with torch.no_grad():
+            log_ratio = log_prob - batch.log_prob
+            ratio = log_ratio.exp()
+            metrics = {
+                "train/loss": loss.detach(),
+                "train/policy_gradient_loss": masked_mean(policy_loss, valid),
+                "train/value_loss": masked_mean(critic_loss, valid),
+                "train/entropy": masked_mean(entropy, valid),
+                "train/approx_kl": masked_mean(ratio - 1.0 - log_ratio, valid),
+                "train/clip_fraction": masked_mean(((ratio - 1.0).abs() > clip).to(ratio.dtype), valid),
+            }
+        return loss, metrics
+
+    def _step(self, loss: Tensor, c: dict[str, Tensor], active: Tensor | None) -> Tensor:
+        """One clipped gradient step of every active run; returns the gradient norms before clipping, ``[R]``."""
+        params = self.policy.params
+        params.zero_grad()
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
+        self._optimizer.step(params.values, params.grads, c["learning_rate"], active)
+        return norm

@@ -1,0 +1,1 @@
+"""Comparisons: a grid of coefficients x seeds trained as one batch, and what it says."""

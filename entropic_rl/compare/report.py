@@ -1,0 +1,140 @@
+"""What a comparison says: a table, a figure, and all numbers as JSON."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from rich.console import Console
+from rich.table import Table
+
+from entropic_rl.plots import curve, plot_comparison
+from entropic_rl.run_directory import read_metrics, write_json
+from entropic_rl.runs import Cell
+from entropic_rl.tracking import versions
+
+__all__ = ["steps_to_threshold", "write_report"]
+
+
+def write_report(
+    agent: str,
+    cells: Sequence[Cell],
+    summaries: Sequence[dict[str, Any]],
+    out: Path,
+    *,
+    threshold: float | None = None,
+    seconds: float,
+) -> None:
+    """Print the table of a finished comparison and write ``comparison.json`` and ``comparison.svg`` into ``out``.
+
+    Args:
+        agent: name of the agent.
+        cells: what was trained.
+        summaries: how each cell ended, in the same order.
+        out: directory of the comparison.
+        threshold: return that counts as learned; None takes the env's own, if it has one.
+        seconds: wall-clock time of the whole training.
+    """
+    run = cells[0].run
+    if threshold is None:
+        threshold = gym.spec(run.env).reward_threshold
+    ceiling = summaries[0].get("explore/max_entropy")
+    metrics = [read_metrics(cell.directory) for cell in cells]
+    for summary, rows in zip(summaries, metrics, strict=True):
+        summary["steps_to_threshold"] = steps_to_threshold(rows, threshold)
+    labels = [str(cell.config.ent_coef) for cell in cells]
+    groups = {label: [s for s, own in zip(summaries, labels, strict=True) if own == label] for label in labels}
+    coefficients = [_group_row(label, group) for label, group in groups.items()]
+    title = f"{agent.upper()} on {run.env}, {run.total_timesteps:,} steps, {len(cells) // len(groups)} seeds"
+    write_json(
+        out / "comparison.json",
+        {
+            "agent": agent,
+            "env": run.env,
+            "threshold": threshold,
+            "seconds": seconds,
+            "versions": versions(),
+            "coefficients": coefficients,
+            "cells": [
+                {"directory": str(cell.directory.relative_to(out)), **summary}
+                for cell, summary in zip(cells, summaries, strict=True)
+            ],
+        },
+    )
+
+    def curves(name: str) -> dict[str, list[Any]]:
+        drawn: dict[str, list[Any]] = {label: [] for label in groups}
+        for label, rows in zip(labels, metrics, strict=True):
+            drawn[label].append(curve(rows, name))
+        return drawn
+
+    plot_comparison(
+        curves("rollout/ep_rew_mean"),
+        curves("train/entropy"),
+        out / "comparison.svg",
+        title=title,
+        max_entropy=ceiling,
+        threshold=threshold,
+    )
+    console = Console()
+    console.print(_table(title, coefficients, threshold, ceiling))
+    steps = sum(summary["global_step"] for summary in summaries)
+    console.print(f"{len(cells)} runs in {seconds:.1f} s, {steps / seconds:,.0f} steps/s together; record in {out}")
+
+
+def steps_to_threshold(rows: Sequence[dict[str, float]], threshold: float | None) -> int | None:
+    """Env steps after which the mean return of the last 100 training episodes first reached ``threshold``.
+
+    None if it never did (the run is censored at its end), or if there is no threshold.
+    """
+    if threshold is None:
+        return None
+    return next((int(row["global_step"]) for row in rows if row.get("rollout/ep_rew_mean", -1e300) >= threshold), None)
+
+
+def _group_row(label: str, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One coefficient over its seeds."""
+    returns = [summary["eval/mean_reward"] for summary in group]
+    reached = [summary["steps_to_threshold"] for summary in group if summary["steps_to_threshold"] is not None]
+    return {
+        "ent_coef": label,
+        "n_seeds": len(group),
+        "return_mean": statistics.fmean(returns),
+        "return_std": statistics.stdev(returns) if len(returns) > 1 else None,
+        "return_min": min(returns),
+        "return_max": max(returns),
+        "stochastic_return_mean": statistics.fmean(s["eval/stochastic_mean_reward"] for s in group),
+        "entropy_mean": statistics.fmean(s["train/entropy"] for s in group),
+        "entropy_min": min(s["train/entropy"] for s in group),
+        "entropy_max": max(s["train/entropy"] for s in group),
+        "n_reached": len(reached),
+        "steps_to_threshold_median": statistics.median(reached) if len(reached) * 2 > len(group) else None,
+    }
+
+
+def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float | None, ceiling: float | None) -> Table:
+    table = Table(title=title, caption="evaluation on the same fresh episodes for every run; [lowest, highest seed]")
+    table.add_column("ent_coef", justify="right")
+    table.add_column("return, deterministic", justify="right")
+    table.add_column("sampled", justify="right")
+    table.add_column("final entropy (nats)", justify="right")
+    if threshold is not None:
+        table.add_column(f"steps to {threshold:g}", justify="right")
+    for row in coefficients:
+        spread = "" if row["return_std"] is None else f" +- {row['return_std']:.1f}"
+        share = "" if ceiling is None else f", {row['entropy_mean'] / ceiling:.0%} of max"
+        cells = [
+            row["ent_coef"],
+            f"{row['return_mean']:.1f}{spread} [{row['return_min']:.1f}, {row['return_max']:.1f}]",
+            f"{row['stochastic_return_mean']:.1f}",
+            f"{row['entropy_mean']:.3f} [{row['entropy_min']:.3f}, {row['entropy_max']:.3f}]{share}",
+        ]
+        if threshold is not None:
+            median = row["steps_to_threshold_median"]
+            cells.append(("> half never" if median is None else f"{median:,.0f}") +
+                         f" ({row['n_reached']} of {row['n_seeds']})")  # fmt: skip
+        table.add_row(*cells)
+    return table

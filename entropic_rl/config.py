@@ -1,0 +1,173 @@
+"""Settings: what they are, how they are checked, and how the layers (defaults < preset < file < flags) combine.
+
+Every settings class is a frozen dataclass whose fields carry their range and their help text, and is checked wherever
+it is built: in Python, from a YAML file, from flags. Imports neither torch nor wandb, so that a mistake is reported at
+once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+import yaml
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+from typing_extensions import Doc
+
+from entropic_rl.errors import ConfigError
+from entropic_rl.schedules import Schedule
+
+__all__ = ["RunConfig", "build", "field_docs", "load_yaml", "settings"]
+
+T = TypeVar("T")
+
+settings = dataclass(
+    frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", validate_default=True, strict=False)
+)
+"""Decorator of every settings class: frozen, checked on construction, unknown names refused."""
+
+
+def _scheduled(minimum: float, *, exclusive: bool = False) -> Any:
+    """A validator: a number or schedule text whose values stay above ``minimum``."""
+
+    def check(spec: float | str) -> float | str:
+        schedule = Schedule.parse(spec)
+        lowest = min(schedule.start, schedule.end)
+        if lowest < minimum or (exclusive and schedule.start <= minimum):
+            sign = ">" if exclusive else ">="
+            raise ValueError(f"expected {sign} {minimum:g}, got {spec}")
+        return schedule.start if schedule.kind == "constant" else str(spec)
+
+    return AfterValidator(check)
+
+
+Scheduled = Annotated[float | str, _scheduled(0.0)]
+"""A number >= 0 or a schedule of such numbers, ``linear:0.01:0``."""
+
+PositiveScheduled = Annotated[float | str, _scheduled(0.0, exclusive=True)]
+"""A number > 0, or a schedule that starts > 0."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+@settings
+class RunConfig:
+    """What to train on, for how long, and what to keep of it; the same for every agent."""
+
+    env: Annotated[str, Field(min_length=1), Doc("Gymnasium id of the environment, such as CartPole-v1")]
+    total_timesteps: Annotated[Count, Doc("env steps of the run, summed over its environments")] = 100_000
+    n_envs: Annotated[Count, Doc("environments stepped side by side")] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63), Doc("seed of every random stream of the run")] = 0
+    env_kwargs: Annotated[dict[str, Any], Doc("arguments of the environment, as NAME=VALUE ...")] = dataclasses.field(
+        default_factory=dict
+    )
+    gym_packages: Annotated[tuple[str, ...], Doc("packages to import first, because they register environments")] = ()
+    vectorization: Annotated[
+        Literal["sync", "async"], Doc("environments in this process (sync) or in one process each (async)")
+    ] = "sync"
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), Doc("auto, cpu, cuda, cuda:N or mps; auto prefers CUDA")
+    ] = "auto"
+    num_threads: Annotated[Natural, Doc("CPU threads of torch; 0 = one for a single run, all cores for a batch")] = 0
+    eval_episodes: Annotated[Count, Doc("episodes of each evaluation, deterministic and stochastic")] = 100
+    eval_freq: Annotated[Natural, Doc("env steps between evaluations during training; 0 = only at the end")] = 0
+    eval_seed: Annotated[int, Field(ge=0, lt=2**63), Doc("seed of the evaluation episodes, the same for every run")] = (
+        10_000
+    )
+    log_interval: Annotated[Natural, Doc("updates between rows of metrics.jsonl; 0 = about 500 rows in all")] = 0
+    track: Annotated[bool, Doc("mirror the run to Weights & Biases")] = False
+    wandb_mode: Annotated[
+        Literal["online", "offline", "disabled"] | None, Doc("default: online with an API key, else offline")
+    ] = None
+    wandb_project: Annotated[str, Field(min_length=1), Doc("project to log to")] = "entropic_rl"
+    wandb_entity: Annotated[str | None, Doc("user or team to log under")] = None
+    wandb_group: Annotated[str | None, Doc("group of the run; a comparison sets its own")] = None
+    wandb_tags: Annotated[tuple[str, ...], Doc("tags of the run")] = ()
+    tensorboard: Annotated[bool, Doc("mirror the run to TensorBoard files in RUN_DIR/tensorboard")] = False
+
+
+def build(cls: type[T], values: Mapping[str, Any]) -> T:
+    """A settings object from raw values; text is converted (YAML reads ``1e-3`` as text).
+
+    Raises:
+        ConfigError: listing every unknown name (with a suggestion) and every value out of range, in one line.
+    """
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_describe(cls, item) for item in error.errors())) from None
+
+
+def load_yaml(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
+    """Settings from a flat YAML file whose keys are the flags' names (``ent_coef`` or ``ent-coef``).
+
+    Raises:
+        ConfigError: the file cannot be read, is no mapping, or has a key that is no setting.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config: {path} is not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config: {path} must hold settings as NAME: VALUE, got a {type(content).__name__}")
+    values = {str(key).replace("-", "_"): value for key, value in content.items()}
+    known = list(known)
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"--config: {path} has unknown key {key!r}{suggestion(key, known)}")
+    return values
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` if something known is close to ``name``, else an empty text."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def field_docs(cls: type[Any]) -> dict[str, str]:
+    """Help text of every field, by name."""
+    hints = get_type_hints(cls, include_extras=True)
+    docs = {}
+    for field in dataclasses.fields(cls):
+        notes = getattr(hints[field.name], "__metadata__", ())
+        docs[field.name] = next((note.documentation for note in notes if isinstance(note, Doc)), "")
+    return docs
+
+
+def jsonable(config: Any) -> dict[str, Any]:
+    """A settings object as plain JSON values."""
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
+
+
+def _describe(cls: type[Any], item: Any) -> str:
+    """One violation in words: the field, what was expected, what came."""
+    location = [str(part) for part in item["loc"]]
+    name = location[0] if location else cls.__name__
+    given = item["input"]
+    if item["type"] == "unexpected_keyword_argument":
+        return f"unknown setting {name!r}{suggestion(name, (f.name for f in dataclasses.fields(cls)))}"
+    if item["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"{name} is missing: give --{name.replace('_', '-')}"
+    message = item["msg"].removeprefix("Value error, ")
+    if not location:  # a rule about several fields, stated in full by the class
+        return message
+    if item["type"] == "string_pattern_mismatch":
+        message = f"expected {field_docs(cls)[name].split(';')[0]}"
+    message = message.replace("Input should be ", "expected ")
+    message = message[0].lower() + message[1:]
+    shown = "NaN" if isinstance(given, float) and math.isnan(given) else repr(given)
+    return f"{name}: {message}" + ("" if "got" in message else f", got {shown}")

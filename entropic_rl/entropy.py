@@ -1,0 +1,310 @@
+"""Entropies and divergences of policies and classifiers, in nats, from logits or parameters.
+
+The only module that meets ``0 log 0``. Every function is right in value *and* gradient at the edges: peaked,
+uniform, shifted and masked distributions, float16 to float64. Notation: logits z, p = softmax(z), k = argmax z,
+gaps d = z_k - z >= 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = [
+    "bernoulli_entropy",
+    "categorical_entropy",
+    "gaussian_entropy",
+    "kl_to_uniform",
+    "log_one_minus_tanh_squared",
+    "masked_logits",
+    "multi_discrete_entropy",
+    "renyi_entropy",
+    "tanh_gaussian_entropy",
+    "tsallis_entropy",
+]
+
+_NEG_INF = float("-inf")
+
+
+def categorical_entropy(logits: Tensor, *, mask: Tensor | None = None, temperature: float | Tensor = 1.0) -> Tensor:
+    """Shannon entropy of softmax(logits / temperature), ``[..., A] -> [...]``.
+
+    With the argmax k left out of the sums, ``s = sum_{j != k} exp(-d_j)`` and
+    ``H = log1p(s) + sum_j exp(-d_j) d_j / (1 + s)``: both terms are >= 0, so nothing cancels. The relative error stays
+    below 2e-6 in float32 down to H = 1e-20, where ``-sum p log p`` and ``lse(z) - sum p z`` lose every digit.
+    Gradient: ``dH/dz = p (d - E_p d)`` (= -p (log p + H)); double backward is exact.
+
+    Args:
+        logits: ``[..., A]``, A >= 1; ``-inf`` means impossible and gets value 0 and gradient 0.
+        mask: boolean, broadcastable to ``logits``; True = allowed.
+        temperature: > 0, a number or a tensor broadcastable to ``logits``; differentiable, dH/dT = Var_p(z) / T^3.
+
+    Raises:
+        ValueError: a row of ``mask`` allows nothing, the mask is not boolean, or there is no action axis.
+    """
+    z = masked_logits(logits, mask)
+    if isinstance(temperature, Tensor) or temperature != 1.0:
+        z = z / temperature
+    return _CategoricalEntropy.apply(_at_least_float32(z)).to(logits.dtype)  # type: ignore[no-any-return]
+
+
+def multi_discrete_entropy(logits: Tensor, nvec: Sequence[int], *, mask: Tensor | None = None) -> Tensor:
+    """Joint Shannon entropy of independent categoricals laid side by side, ``[..., sum(nvec)] -> [...]``."""
+    masks = [None] * len(nvec) if mask is None else mask.split(list(nvec), -1)
+    parts = logits.split(list(nvec), -1)
+    return torch.stack([categorical_entropy(z, mask=m) for z, m in zip(parts, masks, strict=True)]).sum(0)
+
+
+def bernoulli_entropy(logits: Tensor) -> Tensor:
+    """Entropy of independent Bernoulli variables per element, ``[...] -> [...]``.
+
+    ``H = log1p(exp(-|z|)) + |z| sigmoid(-|z|)``, both terms >= 0; gradient ``-z sigmoid(z) sigmoid(-z)``.
+    """
+    # A Bernoulli variable is a categorical one with logits (z, 0): one formula, one set of edge cases.
+    return categorical_entropy(torch.stack([logits, torch.zeros_like(logits)], -1))
+
+
+def gaussian_entropy(log_std: Tensor) -> Tensor:
+    """Differential entropy of a diagonal Gaussian, ``[..., D] -> [...]``: sum of ``log std + log(2 pi e) / 2``."""
+    return (log_std + 0.5 * math.log(2.0 * math.pi * math.e)).sum(-1)
+
+
+def log_one_minus_tanh_squared(u: Tensor) -> Tensor:
+    """``log(1 - tanh(u)^2)`` per element, without the cancellation of the literal form.
+
+    ``2 (log 2 - |u| - softplus(-2|u|))``; at |u| = 20 the literal form returns -inf in float32.
+    """
+    magnitude = u.abs()
+    return 2.0 * (math.log(2.0) - magnitude - F.softplus(-2.0 * magnitude))
+
+
+def tanh_gaussian_entropy(mean: Tensor, log_std: Tensor) -> Tensor:
+    """Differential entropy of ``tanh(mean + std * N(0, I))``, ``[..., D] -> [...]``, by quadrature.
+
+    ``H = sum_d H_gauss(std_d) + E[log(1 - tanh(x)^2)]`` factorises over dimensions. With
+    ``log(1 - tanh^2 x) = 2 log 2 - 2|x| - 2 softplus(-2|x|)`` the first two terms have closed forms (E|x| is the
+    folded normal's mean) and only the last, which lives within |x| < 20, is integrated: over the standard normal for
+    narrow policies, over x for wide ones. Absolute error < 1e-7 for every std from 1e-6 to 1e3, against a
+    standard deviation of 0.2-5.8 nats for one Monte Carlo sample.
+    """
+    if mean.shape != log_std.shape:
+        raise ValueError(
+            f"mean and log_std must have the same shape, got {tuple(mean.shape)} and {tuple(log_std.shape)}; "
+            "expand log_std first"
+        )
+    work = torch.promote_types(mean.dtype, torch.float32)
+    mu, std = mean.to(work), log_std.to(work).exp()
+    ratio = mu / (std * math.sqrt(2.0))
+    mean_abs = std * math.sqrt(2.0 / math.pi) * (-ratio.square()).exp() + mu * torch.erf(ratio)
+    log_det = 2.0 * (math.log(2.0) - mean_abs - _expected_softplus(mu, std))
+    return (gaussian_entropy(log_std.to(work)) + log_det.sum(-1)).to(mean.dtype)
+
+
+def renyi_entropy(logits: Tensor, alpha: float, *, mask: Tensor | None = None) -> Tensor:
+    """Renyi entropy of order ``alpha`` >= 0, ``[..., A] -> [...]``; 1 is Shannon's, inf the min-entropy.
+
+    ``R_a = log(sum p^a) / (1 - a)``. With s_a = sum_{j != k} exp(-a d_j) it is
+    ``(log1p(s_a) - a log1p(s_1)) / (1 - a)``; near a = 1 that is 0/0 and the identity
+    ``R_a = log1p(s_1) + mean over t in [a, 1] of E_t[d]`` (E_t under softmax(t z)) is used instead, by Gauss-Legendre.
+
+    Raises:
+        ValueError: ``alpha`` is negative or NaN, or a row of ``mask`` allows nothing.
+    """
+    if not alpha >= 0.0:
+        raise ValueError(f"alpha must be >= 0, got {alpha}; 1 gives the Shannon entropy")
+    if alpha == 1.0:
+        return categorical_entropy(logits, mask=mask)
+    z = _at_least_float32(masked_logits(logits, mask))
+    gaps, allowed, is_top = _gaps(z)
+    log_partition = torch.log1p(_rest(gaps, allowed & ~is_top, 1.0))
+    if math.isinf(alpha):
+        value = log_partition
+    elif abs(alpha - 1.0) < 0.1:
+        value = log_partition + _mean_gap_between(gaps, allowed, alpha)
+    else:
+        value = torch.log1p(_rest(gaps, allowed & ~is_top, alpha)) - alpha * log_partition
+        value = value / (1.0 - alpha)
+    return value.to(logits.dtype)
+
+
+def tsallis_entropy(logits: Tensor, q: float, *, mask: Tensor | None = None) -> Tensor:
+    """Tsallis entropy ``(1 - sum p^q) / (q - 1)`` of order ``q`` >= 0, ``[..., A] -> [...]``; 1 is Shannon's.
+
+    Computed from the Renyi entropy of the same order, ``expm1((1 - q) R_q) / (1 - q)``, which keeps every digit near
+    q = 1 and on peaked rows.
+
+    Raises:
+        ValueError: ``q`` is negative, NaN or infinite, or a row of ``mask`` allows nothing.
+    """
+    if not 0.0 <= q < math.inf:
+        raise ValueError(f"q must be in [0, inf), got {q}; 1 gives the Shannon entropy")
+    renyi = renyi_entropy(logits, q, mask=mask)
+    return renyi if q == 1.0 else torch.expm1((1.0 - q) * renyi) / (1.0 - q)
+
+
+def kl_to_uniform(logits: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """KL(softmax(logits) || uniform over the allowed actions), ``[..., A] -> [...]``; equals log|A_valid| - H.
+
+    That difference loses its digits for near-uniform rows, so with u = p |A| - 1 the sum of the non-negative terms
+    ``((1 + u) log(1 + u) - u) / |A|`` is taken, u itself from expm1 of the gaps.
+    """
+    z = _at_least_float32(masked_logits(logits, mask))
+    gaps, allowed, _ = _gaps(z)
+    n_allowed = allowed.sum(-1, keepdim=True)
+    deficit = torch.expm1(-gaps).where(allowed, torch.zeros_like(gaps))
+    mean_deficit = deficit.sum(-1, keepdim=True) / n_allowed
+    u = (deficit - mean_deficit) / (1.0 + mean_deficit)
+    terms = _x_log_x_excess(u).where(allowed, torch.zeros_like(u))
+    return (terms.sum(-1) / n_allowed.squeeze(-1)).to(logits.dtype)
+
+
+def masked_logits(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """Logits with ``-inf`` where ``mask`` is False; the one place where masks are checked.
+
+    Raises:
+        ValueError: the mask is not boolean, does not broadcast to the logits, or a row of it allows nothing.
+    """
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        raise ValueError(f"logits must have shape [..., A] with A >= 1, got {tuple(logits.shape)}")
+    if mask is None:
+        return logits
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask must be a boolean tensor (True = allowed), got {mask.dtype}; use mask.bool()")
+    if mask.shape[-1] != logits.shape[-1]:
+        raise ValueError(f"mask must cover the {logits.shape[-1]} actions, got {mask.shape[-1]}")
+    every_row_allows_one = mask.any(-1).all()
+    if mask.is_cuda:
+        torch._assert_async(every_row_allows_one)  # the same check without stopping the device
+    elif not every_row_allows_one:
+        row = (~mask.any(-1)).nonzero()[0].tolist()
+        raise ValueError(f"every row of mask must allow at least one action, but row {row} allows none")
+    return logits.masked_fill(~mask, _NEG_INF)
+
+
+class _CategoricalEntropy(torch.autograd.Function):
+    """Shannon entropy with its closed-form gradient (see :func:`categorical_entropy`)."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        impossible = z == _NEG_INF
+        top, index = z.max(-1, keepdim=True)
+        gaps, lost = _two_difference(top, z)
+        gaps = gaps.masked_fill(impossible, 0.0)
+        # exp(-(gap + lost)): the digits that the subtraction rounded away matter once the gap exceeds about 16.
+        weights = ((-gaps).exp() * (1.0 - lost)).masked_fill(impossible, 0.0)
+        weighted_gap = (weights * gaps).sum(-1)
+        rest = weights.scatter(-1, index, 0.0).sum(-1)
+        return torch.log1p(rest) + weighted_gap / (1.0 + rest)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (z,) = ctx.saved_tensors
+        impossible = z == _NEG_INF
+        # The result does not depend on the reference point, so the maximum is a constant here.
+        gaps = (z.detach().amax(-1, keepdim=True) - z).masked_fill(impossible, 0.0)
+        p = z.softmax(-1).masked_fill(impossible, 0.0)
+        return grad.unsqueeze(-1) * p * (gaps - (p * gaps).sum(-1, keepdim=True))
+
+
+def _two_difference(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """``a - b`` rounded, and what the rounding lost. Source: Knuth, TAOCP vol. 2, 4.2.2, theorem B."""
+    difference = a - b
+    b_part = difference - a
+    return difference, (a - (difference - b_part)) - (b + b_part)
+
+
+def _at_least_float32(z: Tensor) -> Tensor:
+    return z.to(torch.promote_types(z.dtype, torch.float32))
+
+
+def _gaps(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Differentiable gaps d = z_k - z (0 where impossible), and where rows are possible and where their top is."""
+    allowed = z != _NEG_INF
+    index = z.argmax(-1, keepdim=True)
+    is_top = torch.zeros_like(allowed).scatter(-1, index, True)
+    top = z.gather(-1, index)
+    return top - torch.where(allowed, z, top.detach()), allowed, is_top
+
+
+def _rest(gaps: Tensor, counted: Tensor, order: float) -> Tensor:
+    """``sum over counted of exp(-order * gap)``, ``[..., A] -> [...]``."""
+    return (-order * gaps).exp().where(counted, torch.zeros_like(gaps)).sum(-1)
+
+
+def _mean_gap_between(gaps: Tensor, allowed: Tensor, alpha: float) -> Tensor:
+    """Mean over t in [alpha, 1] of the expected gap under softmax(t z), ``[..., A] -> [...]``."""
+    nodes, weights = _gauss_legendre(12)
+    total = torch.zeros_like(gaps[..., 0])
+    for node, weight in zip(nodes, weights, strict=True):
+        t = 0.5 * (1.0 + alpha) + 0.5 * (1.0 - alpha) * node
+        powers = (-t * gaps).exp().where(allowed, torch.zeros_like(gaps))
+        total = total + 0.5 * weight * (powers * gaps).sum(-1) / powers.sum(-1)
+    return total
+
+
+def _x_log_x_excess(u: Tensor) -> Tensor:
+    """``(1 + u) log(1 + u) - u`` for u >= -1, by its series sum (-u)^k / (k (k - 1)) where that cancels."""
+    small = u.abs() < 0.05
+    tame = torch.where(small, u, torch.zeros_like(u))
+    series = torch.zeros_like(u)
+    for k in range(11, 1, -1):
+        series = (1.0 / (k * (k - 1)) - tame * series) if k > 2 else 0.5 - tame * series
+    wild = torch.where(small | (u <= -1.0), torch.ones_like(u), u)
+    exact = (1.0 + wild) * torch.log1p(wild) - wild
+    exact = torch.where(u <= -1.0, torch.ones_like(u), exact)
+    return torch.where(small, tame.square() * series, exact)
+
+
+_WIDE = 1.0  # standard deviation from which the integral over x is the smoother of the two
+
+
+def _expected_softplus(mu: Tensor, std: Tensor) -> Tensor:
+    """``E[softplus(-2|x|)]`` for x ~ N(mu, std^2), per element.
+
+    The integrand has a kink at 0, so each half line is integrated by itself: over x in [0, 20] with the normal density
+    where std is large, and there the substitution is smooth; where std is small the smooth function
+    ``log1p(exp(-2x))`` is averaged over the normal by the trapezoid rule after the kink is taken out,
+    ``softplus(-2|x|) = softplus(-2x) + 2 min(x, 0)``.
+    """
+    return torch.where(std < _WIDE, _softplus_narrow(mu, std), _softplus_wide(mu, std.clamp(min=_WIDE)))
+
+
+def _softplus_narrow(mu: Tensor, std: Tensor) -> Tensor:
+    t, weight = (torch.as_tensor(c, dtype=mu.dtype, device=mu.device) for c in _normal_trapezoid(49))
+    std = std.clamp(max=_WIDE)
+    x = mu.unsqueeze(-1) + std.unsqueeze(-1) * t
+    smooth = (F.softplus(-2.0 * x) * weight).sum(-1)
+    # E[min(x, 0)] in closed form.
+    ratio = mu / std
+    density = (-0.5 * ratio.square()).exp() / math.sqrt(2.0 * math.pi)
+    return smooth + 2.0 * (mu * torch.special.ndtr(-ratio) - std * density)
+
+
+def _softplus_wide(mu: Tensor, std: Tensor) -> Tensor:
+    node, weight = (torch.as_tensor(c, dtype=mu.dtype, device=mu.device) for c in _gauss_legendre(40))
+    x = 10.0 * (node + 1.0)
+    mu, std = mu.unsqueeze(-1), std.unsqueeze(-1)
+    right, left = (x - mu) / std, (-x - mu) / std
+    density = ((-0.5 * right.square()).exp() + (-0.5 * left.square()).exp()) / (std * math.sqrt(2.0 * math.pi))
+    return (10.0 * weight * F.softplus(-2.0 * x) * density).sum(-1)
+
+
+@lru_cache
+def _gauss_legendre(n: int) -> tuple[list[float], list[float]]:
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    return nodes.tolist(), weights.tolist()
+
+
+@lru_cache
+def _normal_trapezoid(n: int) -> tuple[list[float], list[float]]:
+    t = np.linspace(-8.5, 8.5, n)
+    weights = np.exp(-0.5 * t**2)
+    return t.tolist(), (weights / weights.sum()).tolist()

@@ -1,0 +1,25 @@
+"""What can go wrong through no fault of the code, in words for the person who can mend it.
+
+UserError                 one line: what was expected, what came, what to do; the command line exits with 2
+├── ConfigError           a setting is unknown, out of range, or contradicts another
+├── EnvError              an environment is unknown, misses an extra, or has a space no agent here can take
+└── RunDirectoryError     a run directory cannot be written, is not empty, or does not hold what is asked of it
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Base of every error that a user can cause and mend; its text is one line."""
+
+
+class ConfigError(UserError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class EnvError(UserError):
+    """An environment is unknown, misses an extra, or has an unsupported space."""
+
+
+class RunDirectoryError(UserError):
+    """A run directory cannot be written, is not empty, or does not hold what is asked of it."""

@@ -1,0 +1,138 @@
+"""Command-line flags made from settings classes: one flag per field, under its own name, with its own help."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+
+import yaml
+
+from entropic_rl.config import field_docs, suggestion
+from entropic_rl.errors import ConfigError
+
+__all__ = ["Parser", "add_settings", "given"]
+
+_UNSET: Any = argparse.SUPPRESS
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises :class:`ConfigError` with one line and a suggestion instead of exiting."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", _HelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Turn argparse's complaint into one line."""
+        raise ConfigError(f"{message} (see {self.prog} --help)")
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse, naming the closest flag for an unknown one."""
+        namespace, unknown = self.parse_known_args(arguments)
+        if unknown:
+            name = unknown[0].split("=", 1)[0]
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            self.error(f"unknown argument {name!r}{suggestion(name, flags)}")
+        return namespace
+
+
+def add_settings(parser: argparse.ArgumentParser, cls: type[Any], title: str, *, skip: Sequence[str] = ()) -> None:
+    """Add a flag for every field of a settings class; a flag that is not given leaves no trace in the namespace."""
+    group = parser.add_argument_group(title)
+    docs = field_docs(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        if field.name in skip:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        default = _shown_default(field)
+        group.add_argument(
+            flag,
+            dest=field.name,
+            default=_UNSET,
+            help=docs[field.name].replace("%", "%%") + (f" [{default}]" if default else ""),
+            **_options(hints[field.name]),
+        )
+
+
+def given(namespace: argparse.Namespace, cls: type[Any]) -> dict[str, Any]:
+    """The settings of ``cls`` that were given as flags."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {name: value for name, value in vars(namespace).items() if name in names}
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=110)
+
+
+class _Pairs(argparse.Action):
+    """``NAME=VALUE ...`` as a mapping; values are read as YAML (numbers, true, lists)."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        pairs = {}
+        for item in values:
+            name, equals, text = item.partition("=")
+            if not equals or not name:
+                parser.error(f"{option_string}: expected NAME=VALUE, got {item!r}")
+            try:
+                pairs[name] = yaml.safe_load(text)
+            except yaml.YAMLError:
+                parser.error(f"{option_string}: cannot read the value in {item!r}")
+        setattr(namespace, self.dest, pairs)
+
+
+def _options(hint: Any) -> dict[str, Any]:
+    """What argparse needs to know about a field's type; ranges are the settings class's business."""
+    kind = _bare(hint)
+    origin = get_origin(kind)
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if origin is dict:
+        return {"action": _Pairs, "nargs": "+", "metavar": "NAME=VALUE"}
+    if origin is tuple:
+        item = _bare(get_args(kind)[0])
+        return {"nargs": "*", "type": _reader(item), "metavar": _metavar(item)}
+    if origin is Literal:
+        return {"choices": get_args(kind), "metavar": "{" + ",".join(map(str, get_args(kind))) + "}"}
+    return {"type": _reader(kind), "metavar": _metavar(kind)}
+
+
+def _bare(hint: Any) -> Any:
+    """A type without its annotations and without ``None``; a number-or-text union is text."""
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) in (Union, types.UnionType):
+        members = [_bare(member) for member in get_args(hint) if member is not type(None)]
+        return members[0] if len(members) == 1 else str
+    return hint
+
+
+def _reader(kind: Any) -> Callable[[str], Any]:
+    """Numbers are left as text if they do not parse, so that the settings class reports them with their range."""
+    if kind not in (int, float):
+        return str
+
+    def read(text: str) -> Any:
+        try:
+            return kind(float(text)) if kind is int and float(text).is_integer() else kind(text)
+        except (ValueError, OverflowError):
+            return text
+
+    return read
+
+
+def _metavar(kind: Any) -> str:
+    return {int: "N", float: "X"}.get(kind, "TEXT")
+
+
+def _shown_default(field: dataclasses.Field[Any]) -> str:
+    if field.default_factory is not dataclasses.MISSING or field.default in (None, (), False):
+        return ""
+    if field.default is dataclasses.MISSING:
+        return "required"
+    return " ".join(map(str, field.default)) if isinstance(field.default, tuple) else str(field.default)

@@ -1,0 +1,146 @@
+"""Networks of R runs at once: a run is one row of one matrix.
+
+All parameters of all runs live in ``values [R, P]`` and their gradients in ``grads [R, P]``; each named parameter is a
+view ``[R, *shape]`` of them. Layers are batched matrix products over R, so R small networks train in the time of a
+few, and clipping, optimizing, saving or freezing one run is an operation on one row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from entropic_rl.streams import Stream
+
+__all__ = ["ACTIVATIONS", "MLP", "ParameterRows"]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+}
+
+
+class ParameterRows:
+    """Named parameters of R runs stored as rows.
+
+    Args:
+        shapes: name -> shape of one run's parameter, without the run axis.
+        n_runs: R.
+        device: where they live.
+        dtype: their type.
+
+    Attributes:
+        values: ``[R, P]``, not tracked by autograd; optimizers write here.
+        grads: ``[R, P]``, where ``backward()`` accumulates.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        n_runs: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        n_params = sum(math.prod(shape) for shape in shapes.values())
+        self.values = torch.zeros(n_runs, n_params, device=device, dtype=dtype)
+        self.grads = torch.zeros_like(self.values)
+        self._views: dict[str, Tensor] = {}
+        start = 0
+        for name, shape in shapes.items():
+            stop = start + math.prod(shape)
+            view = self.values[:, start:stop].view(n_runs, *shape).requires_grad_()
+            view.grad = self.grads[:, start:stop].view(n_runs, *shape)
+            self._views[name] = view
+            start = stop
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._views[name]
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero, in place."""
+        self.grads.zero_()
+
+    def named(self) -> dict[str, Tensor]:
+        """Detached views by name, ``[R, *shape]`` each."""
+        return {name: view.detach() for name, view in self._views.items()}
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy parameters in, by name; names and shapes must be exactly ours.
+
+        Raises:
+            ValueError: naming what is missing, unknown, or of another shape.
+        """
+        wanted = {name: tuple(view.shape) for name, view in self._views.items()}
+        given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if wanted != given:
+            differing = sorted(n for n in wanted.keys() | given.keys() if wanted.get(n) != given.get(n))
+            name = differing[0]
+            raise ValueError(
+                f"parameters do not fit this network: {name} should have shape {wanted.get(name, 'none')}, "
+                f"got {given.get(name, 'none')} ({len(differing)} differ)"
+            )
+        for name, view in self._views.items():
+            view.copy_(tensors[name])
+
+
+@dataclass(frozen=True, slots=True)
+class MLP:
+    """A stack of linear layers with ``activation`` between them (and after the last, if ``activate_last``).
+
+    Weights are ``[R, in, out]``, biases ``[R, 1, out]``; the names are ``{name}.{i}.weight`` and ``{name}.{i}.bias``.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    activation: str = "tanh"
+    activate_last: bool = False
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Parameter shapes of one run, by name."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i, (n_in, n_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+            shapes[f"{self.name}.{i}.weight"] = (n_in, n_out)
+            shapes[f"{self.name}.{i}.bias"] = (1, n_out)
+        return shapes
+
+    def __call__(self, params: ParameterRows, x: Tensor) -> Tensor:
+        """``x [R, B, in] -> [R, B, out]``."""
+        activate = ACTIVATIONS[self.activation]
+        n_layers = len(self.sizes) - 1
+        for i in range(n_layers):
+            x = torch.baddbmm(params[f"{self.name}.{i}.bias"], x, params[f"{self.name}.{i}.weight"])
+            if i < n_layers - 1 or self.activate_last:
+                x = activate(x)
+        return x
+
+    @torch.no_grad()
+    def initialise(self, params: ParameterRows, stream: Stream, *, gain: float, last_gain: float) -> None:
+        """Orthogonal weights of the given gains and zero biases, each run from its own stream.
+
+        Source: Saxe et al. (2014), https://arxiv.org/abs/1312.6120.
+        """
+        n_layers = len(self.sizes) - 1
+        for i in range(n_layers):
+            weight = params[f"{self.name}.{i}.weight"]
+            weight.copy_(_orthogonal(stream, *weight.shape[1:]) * (last_gain if i == n_layers - 1 else gain))
+            params[f"{self.name}.{i}.bias"].zero_()
+
+
+def _orthogonal(stream: Stream, rows: int, columns: int) -> Tensor:
+    """``[R, rows, columns]`` with orthonormal rows or columns, uniform over such matrices (signs fixed by R's diagonal)."""
+    gaussian = stream.normal(max(rows, columns), min(rows, columns))
+    q, r = torch.linalg.qr(gaussian)
+    q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    return q if rows >= columns else q.mT

@@ -1,0 +1,81 @@
+"""Running statistics per run, and the observation and reward normalisation built on them, in float64."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["ObservationNormalizer", "RewardNormalizer", "RunningMeanVar"]
+
+
+class RunningMeanVar:
+    """Mean and variance per run of everything seen, ``mean, var [R, D]``, ``count [R]``.
+
+    Batches are merged exactly. Source: Chan, Golub & LeVeque (1979), eq. 2.1.
+    """
+
+    def __init__(self, n_runs: int, size: int, *, device: torch.device | str = "cpu") -> None:
+        self.mean = torch.zeros(n_runs, size, dtype=torch.float64, device=device)
+        self.var = torch.ones_like(self.mean)
+        self.count = torch.full((n_runs,), 1e-4, dtype=torch.float64, device=device)
+
+    def update(self, x: Tensor, valid: Tensor | None = None) -> None:
+        """Take in ``x [R, N, D]``; rows where ``valid [R, N]`` is False do not count."""
+        x = x.to(torch.float64)
+        weight = torch.ones_like(x[..., 0]) if valid is None else valid.to(torch.float64)
+        n = weight.sum(1)
+        weight = weight.unsqueeze(-1)
+        mean = (x * weight).sum(1) / n.clamp(min=1.0).unsqueeze(-1)
+        spread = ((x - mean.unsqueeze(1)).square() * weight).sum(1)
+        total = self.count + n
+        delta = mean - self.mean
+        share = (n / total).unsqueeze(-1)
+        self.var = (
+            self.var * self.count.unsqueeze(-1) + spread + delta.square() * self.count.unsqueeze(-1) * share
+        ) / total.unsqueeze(-1)
+        self.mean = self.mean + delta * share
+        self.count = total
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every tensor needed to continue exactly."""
+        return {"mean": self.mean, "var": self.var, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])
+
+
+class ObservationNormalizer:
+    """``clip((obs - mean) / std, -10, 10)`` per run; the statistics freeze when updates stop (evaluation)."""
+
+    def __init__(self, n_runs: int, size: int, *, device: torch.device | str = "cpu") -> None:
+        self.statistics = RunningMeanVar(n_runs, size, device=device)
+
+    def __call__(self, obs: Tensor, *, update: bool = False) -> Tensor:
+        """``[R, N, D] -> [R, N, D]``; with ``update`` the statistics take the observations in first."""
+        if update:
+            self.statistics.update(obs)
+        mean, var = self.statistics.mean.unsqueeze(1), self.statistics.var.unsqueeze(1)
+        return ((obs - mean) / (var + 1e-8).sqrt()).clamp(-10.0, 10.0).to(obs.dtype)
+
+
+class RewardNormalizer:
+    """Rewards divided by the running standard deviation of the discounted return, clipped to [-10, 10], per run.
+
+    The reward's mean is left alone: moving it would change which episodes are worth ending. As Stable-Baselines3's
+    VecNormalize.
+    """
+
+    def __init__(self, n_runs: int, n_envs: int, gamma: Tensor) -> None:
+        self._gamma = gamma.to(torch.float64).reshape(-1, 1)
+        self.statistics = RunningMeanVar(n_runs, 1, device=gamma.device)
+        self.running_return = torch.zeros(n_runs, n_envs, dtype=torch.float64, device=gamma.device)
+
+    def __call__(self, reward: Tensor, ended: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Take in and normalise ``reward [R, E]``; ``ended [R, E]`` starts those returns anew."""
+        self.running_return = self.running_return * self._gamma + reward
+        self.statistics.update(self.running_return.unsqueeze(-1), valid)
+        self.running_return = self.running_return.masked_fill(ended, 0.0)
+        scaled = reward / (self.statistics.var + 1e-8).sqrt()
+        return scaled.clamp(-10.0, 10.0).to(reward.dtype)

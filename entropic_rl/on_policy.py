@@ -1,0 +1,236 @@
+"""What on-policy agents share around their loss: collecting a rollout, advantages, minibatches, means per run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from entropic_rl.buffers import Rollout
+from entropic_rl.normalization import RewardNormalizer
+from entropic_rl.policies import ActorCritic, draw_noise
+from entropic_rl.returns import gae
+from entropic_rl.streams import Stream
+from entropic_rl.vector import Transition
+
+__all__ = [
+    "Collector",
+    "Samples",
+    "explained_variance",
+    "masked_mean",
+    "minibatches",
+    "normalize_advantage",
+    "prepare",
+    "rollout_metrics",
+]
+
+
+class Collector:
+    """Acts, and remembers what happened until the update.
+
+    Args:
+        policy: the networks that act.
+        n_steps: T, rows of a rollout.
+        n_envs: E, environments per run.
+        seeds: one per run, for the action noise.
+        reward_normalizer: rewards are stored normalised by it, if given.
+    """
+
+    def __init__(
+        self,
+        policy: ActorCritic,
+        n_steps: int,
+        n_envs: int,
+        seeds: Sequence[int],
+        reward_normalizer: RewardNormalizer | None = None,
+    ) -> None:
+        values = policy.params.values
+        self._policy, self._reward_normalizer = policy, reward_normalizer
+        self._noise_shape = (n_steps, n_envs)
+        self._stream = Stream(seeds, "action", device=values.device)
+        self.rollout = Rollout(
+            n_steps, len(seeds), n_envs, policy.obs_size, policy.action, device=values.device, dtype=values.dtype
+        )
+
+    @torch.no_grad()
+    def act(self, obs: Tensor) -> Tensor:
+        """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``."""
+        rollout, t = self.rollout, self.rollout.position
+        if t == 0:  # noise for the whole rollout at once, [R, T, E, n_outputs]: one draw instead of T
+            self._noise = draw_noise(self._policy.action, self._stream, *self._noise_shape).to(obs.dtype)
+        rollout.obs[t] = self._policy.normalize(obs, update=True)
+        self._action = self._policy.distribution(rollout.obs[t]).sample(self._noise[:, t])
+        return self._action
+
+    @torch.no_grad()
+    def observe(self, transition: Transition) -> None:
+        """What the environments answered to the last actions."""
+        reward = transition.reward
+        if self._reward_normalizer is not None:
+            ended = transition.terminated | transition.truncated
+            reward = self._reward_normalizer(reward, ended, transition.valid)
+        final_obs = transition.final_obs
+        self.rollout.add(
+            self._action, reward, transition, None if final_obs is None else self._policy.normalize(final_obs)
+        )
+        if self.rollout.position == len(self.rollout.reward):
+            self.rollout.obs[-1] = self._policy.normalize(transition.next_obs)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A rollout as N samples per run, ready for learning.
+
+    Attributes:
+        obs: ``[R, N, D]``.
+        action: ``[R, N, *event]``.
+        log_prob: ``[R, N]`` under the policy that acted.
+        value: ``[R, N]`` under the critic before the update.
+        advantage: ``[R, N]``.
+        value_target: ``[R, N]``.
+        valid: ``[R, N]`` boolean; None if every sample counts.
+    """
+
+    obs: Tensor
+    action: Tensor
+    log_prob: Tensor
+    value: Tensor
+    advantage: Tensor
+    value_target: Tensor
+    valid: Tensor | None
+
+    def pick(self, index: Tensor) -> Samples:
+        """Samples ``index [R, B]`` of each run."""
+        return self._map(lambda x: x.take_along_dim(index.reshape(*index.shape, *[1] * (x.ndim - 2)), 1))
+
+    def slice(self, start: int, stop: int) -> Samples:
+        """Samples start ... stop of each run, without copying."""
+        return self._map(lambda x: x[:, start:stop])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Samples:
+        parts = (self.obs, self.action, self.log_prob, self.value, self.advantage, self.value_target, self.valid)
+        return Samples(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def prepare(rollout: Rollout, policy: ActorCritic, *, gamma: Tensor, gae_lambda: Tensor) -> Samples:
+    """Values, log-probabilities and advantages of a full rollout.
+
+    Args:
+        rollout: T steps of R x E environments.
+        policy: the networks that acted.
+        gamma: ``[R]`` discount.
+        gae_lambda: ``[R]`` trace decay.
+    """
+    n_steps, n_runs, n_envs = rollout.reward.shape
+    obs = _by_run(rollout.obs)
+    distribution, value = policy.evaluate(obs)
+    values = value.unflatten(1, (n_steps + 1, n_envs)).transpose(0, 1)  # [T + 1, R, E]
+    next_values = _replace_at_ends(values[1:].clone(), rollout, policy)
+    advantage = gae(
+        rollout.reward,
+        values[:-1],
+        next_values,
+        rollout.terminated,
+        rollout.truncated,
+        gamma=gamma.unsqueeze(1),
+        gae_lambda=gae_lambda.unsqueeze(1),
+    )
+    n_samples = n_steps * n_envs
+    action = _by_run(rollout.action)
+    padded = torch.cat([action, action[:, :n_envs]], 1)  # the rows after the rollout have no action; any will do
+    log_prob = distribution.log_prob(padded)[:, :n_samples]
+    value = value[:, :n_samples]
+    advantage = _by_run(advantage)
+    return Samples(
+        obs=obs[:, :n_samples],
+        action=action,
+        log_prob=log_prob,
+        value=value,
+        advantage=advantage,
+        value_target=advantage + value,
+        valid=None if rollout.all_valid else _by_run(rollout.valid),
+    )
+
+
+def minibatches(samples: Samples, batch_size: int, stream: Stream) -> Iterator[Samples]:
+    """One pass over the samples in random order, each run in its own; the last minibatch may be smaller."""
+    n = samples.advantage.shape[1]
+    if batch_size >= n:
+        yield samples  # the mean over all samples does not depend on their order
+        return
+    shuffled = samples.pick(stream.permutation(n))
+    for start in range(0, n, batch_size):
+        yield shuffled.slice(start, min(start + batch_size, n))
+
+
+def normalize_advantage(advantage: Tensor, valid: Tensor | None) -> Tensor:
+    """``(A - mean) / (std + 1e-8)`` over the samples of each run, ``[R, B] -> [R, B]``; a lone sample stays as it is."""
+    if advantage.shape[1] < 2:
+        return advantage
+    if valid is None:
+        std, mean = torch.std_mean(advantage, 1, keepdim=True)
+    else:
+        weight = valid.to(advantage.dtype)
+        n = weight.sum(1, keepdim=True)
+        mean = (advantage * weight).sum(1, keepdim=True) / n.clamp(min=1.0)
+        std = (((advantage - mean) * weight).square().sum(1, keepdim=True) / (n - 1.0).clamp(min=1.0)).sqrt()
+    return (advantage - mean) / (std + 1e-8)
+
+
+def masked_mean(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean over the samples of each run that count, ``[R, B] -> [R]``."""
+    if valid is None:
+        return x.mean(1)
+    return (x * valid).sum(1) / valid.sum(1).clamp(min=1)
+
+
+def explained_variance(value: Tensor, value_target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """``1 - Var(target - value) / Var(target)`` per run, ``[R, N] -> [R]``; NaN where the target does not vary."""
+    variance = _variance(value_target, valid)
+    explained = 1.0 - _variance(value_target - value, valid) / variance
+    return torch.where(variance > 0, explained, torch.full_like(explained, float("nan")))
+
+
+def _variance(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Population variance over the samples of each run that count, ``[R, N] -> [R]``."""
+    return masked_mean((x - masked_mean(x, valid).unsqueeze(1)).square(), valid)
+
+
+def rollout_metrics(samples: Samples, policy: ActorCritic, ent_coef: Tensor, *, normalized: bool) -> dict[str, Tensor]:
+    """What a rollout and its policy tell about exploration and the critic, ``[R]`` each.
+
+    ``effective_temperature`` is the entropy weight in reward units: where advantages are normalised, the coefficient is
+    multiplied by the standard deviation that was divided out, which drifts during training and differs between settings.
+    """
+    valid = samples.valid
+    spread = _variance(samples.advantage, valid).sqrt()
+    metrics = {
+        "train/ent_coef": ent_coef.clone(),
+        "train/effective_temperature": ent_coef * spread if normalized else ent_coef.clone(),
+        "train/explained_variance": explained_variance(samples.value, samples.value_target, valid),
+    }
+    if policy.action.is_continuous:
+        bound = 1.0 if policy.action.kind == "gaussian" else 3.0  # tanh(3) = .995
+        metrics["explore/saturation"] = (samples.action.abs() >= bound).to(ent_coef.dtype).mean((1, 2))
+        metrics["train/std"] = policy.params["log_std"].detach().exp().mean((1, 2))
+    return metrics
+
+
+def _replace_at_ends(next_values: Tensor, rollout: Rollout, policy: ActorCritic) -> Tensor:
+    """Where an episode ended, the value of what it ended in instead of the value of the next episode's start."""
+    if not rollout.cut_obs:
+        return next_values
+    times, ended, final_obs = zip(*rollout.cut_obs, strict=True)
+    index = torch.tensor(times, device=next_values.device)
+    final_values = policy.value(_by_run(torch.stack(final_obs)))  # [R, K * E]
+    final_values = final_values.unflatten(1, (len(times), -1)).transpose(0, 1)  # [K, R, E]
+    next_values[index] = torch.where(torch.stack(ended), final_values, next_values[index])
+    return next_values
+
+
+def _by_run(x: Tensor) -> Tensor:
+    """``[T, R, E, ...] -> [R, T * E, ...]``."""
+    return x.transpose(0, 1).flatten(1, 2)

@@ -1,0 +1,98 @@
+"""Optimizers over rows: parameters and gradients are ``[R, P]``, and a row is an independent run.
+
+Adam and RMSprop are elementwise, so R stacked runs are R optimizers; what is ours is that gradient norms, step counts,
+learning rates and the decision to step belong to each row (a run that stopped early must not coast on its momentum).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["Adam", "RMSprop", "clip_grad_norm_"]
+
+
+def clip_grad_norm_(grads: Tensor, max_norm: float | Tensor) -> Tensor:
+    """Scale each row of ``grads [R, P]`` in place to a 2-norm of at most ``max_norm``; returns the norms before, ``[R]``.
+
+    ``max_norm`` is a number or ``[R]``. Equal to ``torch.nn.utils.clip_grad_norm_`` on each run alone.
+    """
+    norm = torch.linalg.vector_norm(grads, dim=1)
+    grads.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0).unsqueeze(1))
+    return norm
+
+
+class Adam:
+    """Adam on rows. Source: Kingma & Ba (2015), algorithm 1, https://arxiv.org/abs/1412.6980; as ``torch.optim.Adam``."""
+
+    def __init__(self, params: Tensor, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-5) -> None:
+        self._betas, self._eps = betas, eps
+        self.step_count = params.new_zeros(len(params), 1)
+        self.exp_avg = torch.zeros_like(params)
+        self.exp_avg_sq = torch.zeros_like(params)
+
+    @torch.no_grad()
+    def step(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None = None) -> None:
+        """One step in place: ``params, grads [R, P]``, ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
+        beta1, beta2 = self._betas
+        before = _snapshot(params, self, active)
+        self.step_count += 1.0
+        self.exp_avg.lerp_(grads, 1.0 - beta1)
+        self.exp_avg_sq.mul_(beta2).addcmul_(grads, grads, value=1.0 - beta2)
+        step_size = learning_rate.unsqueeze(1) / (1.0 - beta1**self.step_count)
+        scale = (1.0 - beta2**self.step_count).sqrt_()
+        update = self.exp_avg * step_size / (self.exp_avg_sq.sqrt().div_(scale).add_(self._eps))
+        params.sub_(update)
+        _restore_inactive(params, self, active, before)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every tensor needed to continue exactly."""
+        return {"step_count": self.step_count, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        _load(self.state_dict(), state)
+
+
+class RMSprop:
+    """RMSprop on rows, as ``torch.optim.RMSprop`` without momentum; ``eps`` outside the root.
+
+    Source: Tieleman & Hinton (2012), Coursera lecture 6.5.
+    """
+
+    def __init__(self, params: Tensor, *, alpha: float = 0.99, eps: float = 1e-5) -> None:
+        self._alpha, self._eps = alpha, eps
+        self.square_avg = torch.zeros_like(params)
+
+    @torch.no_grad()
+    def step(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None = None) -> None:
+        """One step in place: ``params, grads [R, P]``, ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
+        before = _snapshot(params, self, active)
+        self.square_avg.mul_(self._alpha).addcmul_(grads, grads, value=1.0 - self._alpha)
+        update = grads * learning_rate.unsqueeze(1) / self.square_avg.sqrt().add_(self._eps)
+        params.sub_(update)
+        _restore_inactive(params, self, active, before)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every tensor needed to continue exactly."""
+        return {"square_avg": self.square_avg}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        _load(self.state_dict(), state)
+
+
+def _snapshot(params: Tensor, optimizer: Adam | RMSprop, active: Tensor | None) -> list[Tensor]:
+    """Copies of everything a step changes, if some rows are to stay."""
+    return [] if active is None else [t.clone() for t in (params, *optimizer.state_dict().values())]
+
+
+def _restore_inactive(params: Tensor, optimizer: Adam | RMSprop, active: Tensor | None, before: list[Tensor]) -> None:
+    if active is not None:
+        for now, old in zip((params, *optimizer.state_dict().values()), before, strict=True):
+            now.copy_(torch.where(active.unsqueeze(1), now, old))
+
+
+def _load(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    for name, tensor in own.items():
+        tensor.copy_(state[name])

@@ -1,0 +1,172 @@
+"""Actor-critic networks of R runs with their policy head and observation normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from entropic_rl.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Gaussian,
+    MultiDiscrete,
+    TanhGaussian,
+)
+from entropic_rl.networks import MLP, ParameterRows
+from entropic_rl.normalization import ObservationNormalizer
+from entropic_rl.spaces import ActionSpec
+from entropic_rl.streams import Stream
+
+__all__ = ["ActorCritic", "NetworkConfig", "draw_noise"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """The shape of an actor-critic.
+
+    Attributes:
+        net_arch: hidden layer widths, of the actor and of the critic each.
+        activation: between layers, a key of ``networks.ACTIVATIONS``.
+        share_features: one trunk of hidden layers for both, with two linear heads.
+        log_std_init: initial log standard deviation of Gaussian heads.
+        normalize_obs: whether observations are normalised by running statistics.
+    """
+
+    net_arch: tuple[int, ...] = (64, 64)
+    activation: str = "tanh"
+    share_features: bool = False
+    log_std_init: float = 0.0
+    normalize_obs: bool = False
+
+    @classmethod
+    def of(cls, config: Any) -> NetworkConfig:
+        """The part of an agent's settings that shapes its networks."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
+
+
+class ActorCritic:
+    """Policy and value networks of R runs; every method works on ``[R, B, D]`` *normalised* observations.
+
+    Args:
+        network: layer widths and the like.
+        obs_size: D, length of a flat observation.
+        action: the head.
+        seeds: one per run, for the initialisation.
+        device: where parameters live.
+        dtype: their type.
+
+    Attributes:
+        params: all parameters; row r is run r.
+        normalizer: running observation statistics; None if observations are used raw.
+    """
+
+    def __init__(
+        self,
+        network: NetworkConfig,
+        obs_size: int,
+        action: ActionSpec,
+        seeds: Sequence[int],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.network, self.obs_size, self.action = network, obs_size, action
+        hidden, activation = network.net_arch, network.activation
+        if network.share_features:
+            self._trunk = MLP("trunk", (obs_size, *hidden), activation, activate_last=True)
+            width = hidden[-1] if hidden else obs_size
+            self._actor = MLP("actor", (width, action.n_outputs), activation)
+            self._critic = MLP("critic", (width, 1), activation)
+        else:
+            self._trunk = MLP("trunk", (obs_size,))
+            self._actor = MLP("actor", (obs_size, *hidden, action.n_outputs), activation)
+            self._critic = MLP("critic", (obs_size, *hidden, 1), activation)
+        shapes = self._trunk.shapes() | self._actor.shapes() | self._critic.shapes()
+        if action.is_continuous:
+            shapes["log_std"] = (1, action.n_outputs)
+        self.params = ParameterRows(shapes, len(seeds), device=device, dtype=dtype)
+        self.normalizer = ObservationNormalizer(len(seeds), obs_size, device=device) if network.normalize_obs else None
+        self._initialise(Stream(seeds, "initialisation"))
+
+    def normalize(self, obs: Tensor, *, update: bool = False) -> Tensor:
+        """Raw observations to the networks' input, ``[R, N, D]``; ``update`` takes them into the statistics."""
+        return obs if self.normalizer is None else self.normalizer(obs, update=update)
+
+    def distribution(self, obs: Tensor) -> Distribution:
+        """Policy at ``obs [R, B, D]``."""
+        return self._head(self._actor(self.params, self._features(obs)))
+
+    def value(self, obs: Tensor) -> Tensor:
+        """State values ``[R, B]``."""
+        return self._critic(self.params, self._features(obs)).squeeze(-1)
+
+    def evaluate(self, obs: Tensor) -> tuple[Distribution, Tensor]:
+        """Policy and values at once; a shared trunk is computed once."""
+        features = self._features(obs)
+        values = self._critic(self.params, features).squeeze(-1)
+        return self._head(self._actor(self.params, features)), values
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters and statistics, ``[R, ...]`` each."""
+        state = {f"params.{name}": tensor for name, tensor in self.params.named().items()}
+        if self.normalizer is not None:
+            statistics = self.normalizer.statistics.state_dict()
+            state |= {f"obs_statistics.{name}": tensor for name, tensor in statistics.items()}
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: names or shapes are not those of this network.
+        """
+        self.params.load(_without_prefix(state, "params."))
+        if self.normalizer is not None:
+            self.normalizer.statistics.load_state_dict(_without_prefix(state, "obs_statistics."))
+
+    def _features(self, obs: Tensor) -> Tensor:
+        return self._trunk(self.params, obs)
+
+    def _head(self, outputs: Tensor) -> Distribution:
+        kind = self.action.kind
+        if kind == "categorical":
+            return Categorical(outputs)
+        if kind == "multi-discrete":
+            return MultiDiscrete(outputs, self.action.nvec)
+        if kind == "bernoulli":
+            return Bernoulli(outputs)
+        log_std = self.params["log_std"].expand_as(outputs)
+        return Gaussian(outputs, log_std) if kind == "gaussian" else TanhGaussian(outputs, log_std)
+
+    def _initialise(self, stream: Stream) -> None:
+        """Orthogonal, gains sqrt 2 (hidden), .01 (policy head), 1 (value head).
+
+        Source: Andrychowicz et al. (2021), section 3.2, https://arxiv.org/abs/2006.05990.
+        """
+        self._trunk.initialise(self.params, stream, gain=2**0.5, last_gain=2**0.5)
+        self._actor.initialise(self.params, stream, gain=2**0.5, last_gain=0.01)
+        self._critic.initialise(self.params, stream, gain=2**0.5, last_gain=1.0)
+        if self.action.is_continuous:
+            with torch.no_grad():
+                self.params["log_std"].fill_(self.network.log_std_init)
+
+
+def draw_noise(action: ActionSpec, stream: Stream, *shape: int) -> Tensor:
+    """Standard noise for ``shape`` actions of each run, ``[R, *shape, n_outputs]``, of the kind the head samples with."""
+    draw: dict[str, Any] = {
+        "categorical": stream.gumbel,
+        "multi-discrete": stream.gumbel,
+        "bernoulli": stream.uniform,
+        "gaussian": stream.normal,
+        "tanh-gaussian": stream.normal,
+    }
+    return draw[action.kind](*shape, action.n_outputs)  # type: ignore[no-any-return]
+
+
+def _without_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

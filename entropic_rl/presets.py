@@ -1,0 +1,121 @@
+"""Published hyper-parameters per agent and environment: the defaults for these ids.
+
+Source: RL Baselines3 Zoo's tuned settings (2026), https://github.com/DLR-RM/rl-baselines3-zoo, in our names. Where the
+Zoo relies on state-dependent exploration (gSDE), which is not implemented here, the settings are our own and a comment
+says so; ``docs/benchmarks.md`` has the scores.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["PRESETS", "preset"]
+
+_NORMALIZED = {"normalize_obs": True, "normalize_reward": True}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "ppo": {
+        "CartPole-v1": {
+            "n_envs": 8,
+            "total_timesteps": 100_000,
+            "n_steps": 32,
+            "batch_size": 256,
+            "n_epochs": 20,
+            "gamma": 0.98,
+            "gae_lambda": 0.8,
+            "learning_rate": "linear:0.001:0",
+            "clip_range": "linear:0.2:0",
+        },
+        "Acrobot-v1": {
+            **_NORMALIZED,
+            "n_envs": 16,
+            "total_timesteps": 1_000_000,
+            "n_steps": 256,
+            "n_epochs": 4,
+            "gamma": 0.99,
+            "gae_lambda": 0.94,
+        },
+        "MountainCar-v0": {
+            **_NORMALIZED,
+            "n_envs": 16,
+            "total_timesteps": 1_000_000,
+            "n_steps": 16,
+            "n_epochs": 4,
+            "gamma": 0.99,
+            "gae_lambda": 0.98,
+        },
+        "MountainCarContinuous-v0": {
+            **_NORMALIZED,
+            "n_envs": 1,
+            "total_timesteps": 20_000,
+            "n_steps": 8,
+            "batch_size": 8,
+            "n_epochs": 10,
+            "gamma": 0.9999,
+            "gae_lambda": 0.9,
+            "learning_rate": 7.77e-5,
+            "ent_coef": 0.00429,
+            "clip_range": 0.1,
+            "max_grad_norm": 5.0,
+            "vf_coef": 0.19,
+        },
+        "Pendulum-v1": {
+            "n_envs": 4,
+            "total_timesteps": 100_000,
+            "n_steps": 1024,
+            "n_epochs": 10,
+            "gamma": 0.9,
+            "gae_lambda": 0.95,
+            "learning_rate": 1e-3,
+        },
+        "LunarLander-v3": {
+            "n_envs": 16,
+            "total_timesteps": 1_000_000,
+            "n_steps": 1024,
+            "batch_size": 64,
+            "n_epochs": 4,
+            "gamma": 0.999,
+            "gae_lambda": 0.98,
+            "ent_coef": 0.01,
+        },
+        "BipedalWalker-v3": {
+            **_NORMALIZED,
+            "n_envs": 32,
+            "total_timesteps": 5_000_000,
+            "n_steps": 2048,
+            "batch_size": 64,
+            "n_epochs": 10,
+            "gamma": 0.999,
+            "gae_lambda": 0.95,
+            "clip_range": 0.18,
+        },
+    },
+    "a2c": {
+        "CartPole-v1": {"n_envs": 8, "total_timesteps": 500_000},
+        "Acrobot-v1": {**_NORMALIZED, "n_envs": 16, "total_timesteps": 500_000},
+        "MountainCar-v0": {**_NORMALIZED, "n_envs": 16, "total_timesteps": 1_000_000},
+        "Pendulum-v1": {
+            **_NORMALIZED,
+            "n_envs": 8,
+            "total_timesteps": 1_000_000,
+            "n_steps": 8,
+            "gamma": 0.9,
+            "gae_lambda": 0.9,
+            "vf_coef": 0.4,
+            "learning_rate": "linear:0.0007:0",
+        },
+        "LunarLander-v3": {
+            "n_envs": 8,
+            "total_timesteps": 200_000,
+            "n_steps": 5,
+            "gamma": 0.995,
+            "learning_rate": "linear:0.00083:0",
+            "ent_coef": 1e-5,
+        },
+    },
+}
+
+
+def preset(agent: str, env: str) -> dict[str, Any]:
+    """The settings for an agent on an environment; empty if none are published."""
+    return dict(PRESETS.get(agent, {}).get(env, {}))

@@ -1,0 +1,75 @@
+"""How training goes, for the person watching: a bar in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["ProgressReport"]
+
+
+class ProgressReport:
+    """One bar for R runs: return, entropy, steps per second, time left.
+
+    Args:
+        total: env steps of each run.
+        label: what is trained.
+        enabled: False is silent.
+    """
+
+    def __init__(self, total: int, label: str, *, enabled: bool = True) -> None:
+        self._total, self._label, self._enabled = total, label, enabled
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._next_line = 0.0
+
+    def __enter__(self) -> Self:
+        if self._enabled and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[status]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._label, total=self._total, status="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, global_step: int, rows: Sequence[dict[str, float]]) -> None:
+        """Show the state after ``global_step`` env steps; several runs are shown by their mean."""
+        if not self._enabled:
+            return
+        if self._bar is not None:
+            self._bar.update(self._task, completed=min(global_step, self._total), status=_status(rows))
+        elif global_step >= self._next_line * self._total:
+            self._next_line += 0.1
+            left = rows[0]["time/elapsed"] * max(self._total - global_step, 0) / global_step
+            print(
+                f"{self._label}  {global_step:>9,} / {self._total:,} steps  {_status(rows)}  {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _status(rows: Sequence[dict[str, float]]) -> str:
+    steps_per_second = sum(row["time/fps"] for row in rows)
+    parts = [f"return {_mean(rows, 'rollout/ep_rew_mean')}", f"entropy {_mean(rows, 'train/entropy')}"]
+    return "  ".join([*parts, f"{steps_per_second:,.0f} steps/s"])
+
+
+def _mean(rows: Sequence[dict[str, float]], name: str) -> str:
+    values = [row[name] for row in rows if not math.isnan(row.get(name, math.nan))]
+    return f"{sum(values) / len(values):.4g}" if values else "-"

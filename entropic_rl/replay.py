@@ -1,0 +1,111 @@
+"""Evaluating a policy from its run directory: numbers, a window, or videos."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from entropic_rl.agents.config import AGENT_CONFIGS
+from entropic_rl.config import RunConfig, build, field_docs
+from entropic_rl.environments import import_gym_packages, make_env, make_vector_env
+from entropic_rl.errors import ConfigError, RunDirectoryError
+from entropic_rl.run_directory import read_json
+from entropic_rl.spaces import action_spec, observation_spec
+
+__all__ = ["evaluate_directory"]
+
+
+def evaluate_directory(
+    directory: Path,
+    *,
+    episodes: int,
+    deterministic: bool = True,
+    seed: int = 20_000,
+    env: str | None = None,
+    device: str = "cpu",
+    render: bool = False,
+    video: Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate the policy in a run directory; the result is ready for JSON.
+
+    Args:
+        directory: of a finished training.
+        episodes: how many to run.
+        deterministic: take the likeliest action instead of a sample.
+        seed: of the episodes' starts and of the sampling noise.
+        env: another environment than the training's, with the same spaces.
+        device: where the policy runs.
+        render: show the episodes in a window.
+        video: directory for one mp4 per episode.
+
+    Raises:
+        UserError: the directory holds no policy, or the policy does not fit the environment.
+    """
+    run, config = _settings(directory)
+    import_gym_packages(run.gym_packages)
+    env_id = env or run.env
+    kwargs = run.env_kwargs if env is None else {}
+    watched = render or video is not None
+    if watched:
+        kwargs = {**kwargs, "render_mode": "human" if render else "rgb_array"}
+    probe = make_env(env_id, kwargs)
+    observation = observation_spec(probe.observation_space)
+    action = action_spec(probe.action_space, squash_output=config.squash_output)
+    probe.close()
+    wrap = None if video is None else partial(_record, directory=video)
+    if video is not None and find_spec("moviepy") is None:
+        raise ConfigError(
+            f'--video needs moviepy, which is not installed; run: {sys.executable} -m pip install "entropic-rl[video]"'
+        )
+
+    from entropic_rl.checkpoint import load_policy
+    from entropic_rl.evaluation import evaluate
+    from entropic_rl.runs import load_device
+
+    policy = load_policy(directory, observation, action, device=load_device(device))
+    [result] = evaluate(
+        policy,
+        lambda n: make_vector_env(env_id, n, kwargs, wrap=wrap),
+        observation,
+        episodes=episodes,
+        deterministic=deterministic,
+        seed=seed,
+        max_sub_envs=1 if watched else 256,
+    )
+    return {
+        "env": env_id,
+        "run_dir": str(directory),
+        "episodes": episodes,
+        "deterministic": deterministic,
+        "seed": seed,
+        "mean_reward": result.mean,
+        "std_reward": result.std,
+        "interval": list(result.interval()),
+        "mean_ep_length": sum(result.lengths) / episodes,
+    }
+
+
+def _settings(directory: Path) -> tuple[RunConfig, Any]:
+    """The settings a run directory was made with."""
+    if not directory.is_dir():
+        raise RunDirectoryError(f"no run directory {directory}: expected the --run-dir of a finished training")
+    stored = read_json(directory / "config.json")
+    agent = stored.get("agent")
+    if agent not in AGENT_CONFIGS:
+        raise RunDirectoryError(
+            f"{directory / 'config.json'}: expected an agent of {list(AGENT_CONFIGS)}, got {agent!r}"
+        )
+
+    def part(cls: type[Any]) -> Any:
+        return build(cls, {name: stored[name] for name in field_docs(cls) if name in stored})
+
+    return part(RunConfig), part(AGENT_CONFIGS[agent])
+
+
+def _record(env: gym.Env[Any, Any], *, directory: Path) -> gym.Env[Any, Any]:
+    return gym.wrappers.RecordVideo(env, str(directory), episode_trigger=lambda _: True)

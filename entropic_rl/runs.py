@@ -1,0 +1,189 @@
+"""From settings to run directories: R cells trained as one batch, recorded, evaluated, drawn; one run is R = 1."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from entropic_rl.checkpoint import save_policy
+from entropic_rl.config import RunConfig, jsonable
+from entropic_rl.environments import make_vector_env
+from entropic_rl.errors import ConfigError
+from entropic_rl.evaluation import Evaluation, evaluate, summary
+from entropic_rl.policies import ActorCritic
+from entropic_rl.progress import ProgressReport
+from entropic_rl.spaces import ActionSpec, ObservationSpec, action_spec, observation_spec
+from entropic_rl.run_directory import read_metrics
+from entropic_rl.tracking import Recorder, versions
+from entropic_rl.training import Agent, train
+from entropic_rl.vector import EnvBatch
+
+__all__ = ["Cell", "load_device", "train_cells"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of a batch: its settings and where its record goes."""
+
+    run: RunConfig
+    config: Any
+    directory: Path
+
+
+def train_cells(
+    agent_name: str, agent_class: Any, cells: Sequence[Cell], *, progress: bool = True, job_type: str = "train"
+) -> list[dict[str, Any]]:
+    """Train all cells together, write each one's run directory, and return their summaries.
+
+    The cells may differ in seed and in the agent's batchable fields; everything else must agree.
+
+    Raises:
+        ConfigError: the cells differ in a structural field.
+        EnvError: the environment cannot be made or has an unsupported space.
+    """
+    run, config = cells[0].run, cells[0].config
+    _check_batchable(agent_class, cells)
+    device = load_device(run.device)
+    torch.set_num_threads(run.num_threads or (1 if len(cells) == 1 else len(os.sched_getaffinity(0))))
+    make_envs = partial(make_vector_env, run.env, kwargs=run.env_kwargs, vectorization=run.vectorization)
+    vector_env = make_envs(len(cells) * run.n_envs)
+    observation = observation_spec(vector_env.single_observation_space)
+    action = action_spec(vector_env.single_action_space, squash_output=config.squash_output)
+    envs = EnvBatch(vector_env, len(cells), observation=observation, action=action, device=device)
+    seeds = [cell.run.seed for cell in cells]
+    agent: Agent = agent_class(
+        [cell.config for cell in cells],
+        seeds,
+        obs_size=observation.size,
+        action=action,
+        n_envs=run.n_envs,
+        device=device,
+    )
+    examine = partial(
+        _examine, agent.policy, partial(make_vector_env, run.env, kwargs=run.env_kwargs), observation, run
+    )
+    log_interval = run.log_interval or math.ceil(run.total_timesteps / (agent.n_steps * run.n_envs) / 500)
+    recorders = [_recorder(agent_name, cell, job_type) for cell in cells]
+    next_evaluation = run.eval_freq or math.inf
+    label = f"{agent_name} {run.env}" + (f" x {len(cells)} runs" if len(cells) > 1 else "")
+    try:
+        with ProgressReport(run.total_timesteps, label, enabled=progress) as report:
+            for record in train(
+                agent, envs, total_timesteps=run.total_timesteps, seeds=seeds, log_interval=log_interval
+            ):
+                if record.last or record.global_step >= next_evaluation:
+                    next_evaluation = record.global_step + run.eval_freq
+                    for row, evaluations in zip(record.rows, examine(), strict=True):
+                        row.update(evaluations)
+                for recorder, row in zip(recorders, record.rows, strict=True):
+                    recorder.log(row)
+                report.update(record.global_step, record.rows)
+        return [
+            _finish(agent.policy, i, cell, recorder, row)
+            for i, (cell, recorder, row) in enumerate(zip(cells, recorders, record.rows, strict=True))
+        ]
+    except BaseException:
+        for recorder in recorders:
+            recorder.close(exit_code=1)
+        raise
+    finally:
+        envs.close()
+
+
+def load_device(name: str) -> torch.device:
+    """The device behind ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        ConfigError: it is not available here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[device.type]:
+        raise ConfigError(f"--device {name} is not available here (torch {torch.__version__}); use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: expected an index below {torch.cuda.device_count()}; use --device cuda")
+    return device
+
+
+def _check_batchable(agent_class: Any, cells: Sequence[Cell]) -> None:
+    free = {*agent_class.BATCHABLE}
+    for field in fields(cells[0].config):
+        values = {getattr(cell.config, field.name) for cell in cells}
+        if len(values) > 1 and field.name not in free:
+            raise ConfigError(f"{field.name} differs between runs of one batch: {sorted(map(str, values))}")
+
+
+def _recorder(agent_name: str, cell: Cell, job_type: str) -> Recorder:
+    config = {
+        "agent": agent_name,
+        **jsonable(cell.run),
+        **jsonable(cell.config),
+        "versions": versions(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    return Recorder(cell.directory, config, cell.run, job_type=job_type)
+
+
+def _examine(
+    policy: ActorCritic, make_envs: Any, observation: ObservationSpec, run: RunConfig
+) -> list[dict[str, float]]:
+    """Deterministic and stochastic evaluation of every run."""
+
+    def of(deterministic: bool) -> list[Evaluation]:
+        return evaluate(
+            policy,
+            make_envs,
+            observation,
+            episodes=run.eval_episodes,
+            deterministic=deterministic,
+            seed=run.eval_seed,
+        )
+
+    return [
+        summary("eval/", mode) | summary("eval/stochastic_", sample)
+        for mode, sample in zip(of(True), of(False), strict=True)
+    ]
+
+
+def _finish(policy: ActorCritic, index: int, cell: Cell, recorder: Recorder, row: dict[str, float]) -> dict[str, Any]:
+    from entropic_rl.plots import plot_run
+
+    save_policy(policy, index, cell.directory)
+    plot_run(
+        read_metrics(cell.directory),
+        cell.directory,
+        title=f"{cell.run.env}, ent_coef {cell.config.ent_coef}, seed {cell.run.seed}",
+        max_entropy=max_entropy(policy.action),
+    )
+    result = {
+        **row,
+        "global_step": int(row["global_step"]),
+        "env": cell.run.env,
+        "seed": cell.run.seed,
+        "ent_coef": cell.config.ent_coef,
+        "eval/episodes": cell.run.eval_episodes,
+        "explore/max_entropy": max_entropy(policy.action),
+    }
+    recorder.finish(result)
+    return result
+
+
+def max_entropy(action: ActionSpec) -> float | None:
+    """Nats of the uniform policy; None for continuous actions, whose entropy has no such ceiling."""
+    if action.is_continuous:
+        return None
+    if action.kind == "categorical":
+        return math.log(action.n_outputs)
+    return sum(map(math.log, action.nvec)) if action.kind == "multi-discrete" else action.n_outputs * math.log(2)

@@ -1,0 +1,144 @@
+"""Gymnasium spaces seen by an agent: observations become flat vectors, action spaces become policy heads.
+
+No torch here, so that an unsupported space is reported before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
+
+from entropic_rl.errors import EnvError
+
+__all__ = ["ActionSpec", "ObservationSpec", "action_spec", "observation_spec"]
+
+HeadKind = Literal["categorical", "multi-discrete", "bernoulli", "gaussian", "tanh-gaussian"]
+Flatten = Callable[[Any], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationSpec:
+    """How a batch of observations becomes ``[N, size]`` float numbers."""
+
+    size: int
+    flatten: Flatten = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionSpec:
+    """A policy head and the way from its actions to the env's.
+
+    Attributes:
+        kind: which distribution the head is.
+        n_outputs: network outputs it needs.
+        nvec: choices per component (multi-discrete only).
+        event_shape: shape of one action as the agent stores it.
+        to_env: actions ``[N, *event_shape]`` as NumPy -> what ``VectorEnv.step`` takes.
+    """
+
+    kind: HeadKind
+    n_outputs: int
+    nvec: tuple[int, ...]
+    event_shape: tuple[int, ...]
+    to_env: Flatten = field(repr=False)
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether actions are real numbers, in units where the env's bounds are -1 and 1."""
+        return self.kind in ("gaussian", "tanh-gaussian")
+
+
+def observation_spec(space: spaces.Space[Any]) -> ObservationSpec:
+    """Flatten Box, Discrete (one-hot), MultiDiscrete (one-hots), MultiBinary, and Dict or Tuple of these.
+
+    Dict entries follow in the space's own (sorted) order.
+
+    Raises:
+        EnvError: for any other space.
+    """
+    if isinstance(space, spaces.Box | spaces.MultiBinary):
+        size = math.prod(space.shape)
+        return ObservationSpec(size, lambda obs: np.asarray(obs).reshape(-1, size))
+    if isinstance(space, spaces.Discrete):
+        return _one_hot_spec(np.array([space.n]), np.array([space.start]))
+    if isinstance(space, spaces.MultiDiscrete):
+        return _one_hot_spec(space.nvec.reshape(-1), space.start.reshape(-1))
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        items = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+        parts = [(key, observation_spec(subspace)) for key, subspace in items]
+        return ObservationSpec(
+            sum(part.size for _, part in parts),
+            lambda obs: np.concatenate([part.flatten(obs[key]) for key, part in parts], -1),
+        )
+    raise EnvError(
+        f"unsupported observation space {space}: expected Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or "
+        "Tuple of these; wrap the env with gymnasium.wrappers.TransformObservation"
+    )
+
+
+def action_spec(space: spaces.Space[Any], *, squash_output: bool = False) -> ActionSpec:
+    """The policy head for an action space.
+
+    Box actions are handled in units where the bounds are -1 and 1 (unbounded dimensions keep their own units), so that
+    a coefficient or a target entropy means the same in every env; ``squash_output`` picks the tanh-Gaussian.
+
+    Raises:
+        EnvError: for a space no head can take.
+    """
+    if isinstance(space, spaces.Discrete):
+        start = int(space.start)
+        return ActionSpec("categorical", int(space.n), (), (), lambda action: action + start)
+    if isinstance(space, spaces.MultiDiscrete):
+        nvec, shape, offset = tuple(int(n) for n in space.nvec.reshape(-1)), space.shape, space.start
+        return ActionSpec(
+            "multi-discrete",
+            sum(nvec),
+            nvec,
+            (len(nvec),),
+            lambda action: action.reshape(-1, *shape) + offset,
+        )
+    if isinstance(space, spaces.MultiBinary):
+        size, shape = math.prod(space.shape), space.shape
+        return ActionSpec("bernoulli", size, (), (size,), lambda action: action.reshape(-1, *shape).astype(np.int8))
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return _box_action_spec(space, squash_output)
+    raise EnvError(
+        f"unsupported action space {space}: expected Discrete, MultiDiscrete, MultiBinary or a Box of floats; "
+        "wrap the env with gymnasium.wrappers.TransformAction"
+    )
+
+
+def _one_hot_spec(nvec: np.ndarray, start: np.ndarray) -> ObservationSpec:
+    size = int(nvec.sum())
+    offsets = np.concatenate([[0], np.cumsum(nvec)[:-1]]) - start
+
+    def flatten(obs: Any) -> np.ndarray:
+        index = np.asarray(obs).reshape(-1, len(nvec)) + offsets
+        out = np.zeros((len(index), size), np.float32)
+        np.put_along_axis(out, index.astype(np.int64), 1.0, axis=1)
+        return out
+
+    return ObservationSpec(size, flatten)
+
+
+def _box_action_spec(space: spaces.Box, squash_output: bool) -> ActionSpec:
+    size, shape = math.prod(space.shape), space.shape
+    low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    if squash_output and not bounded.all():
+        raise EnvError(f"squash_output needs an action space with finite bounds, got {space}; leave it off")
+    with np.errstate(invalid="ignore"):
+        centre = np.where(bounded, (low + high) / 2.0, 0.0)
+        half = np.where(bounded, (high - low) / 2.0, 1.0)
+
+    def to_env(action: np.ndarray) -> np.ndarray:
+        unit = np.tanh(action) if squash_output else np.where(bounded, np.clip(action, -1.0, 1.0), action)
+        scaled = np.clip(centre + half * unit, low, high)
+        return scaled.astype(space.dtype).reshape(-1, *shape)
+
+    return ActionSpec("tanh-gaussian" if squash_output else "gaussian", size, (), (size,), to_env)

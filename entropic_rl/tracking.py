@@ -1,0 +1,137 @@
+"""The record of a run, and its mirrors.
+
+``metrics.jsonl`` in the run directory is the record: one line per interval, flushed at once. Weights & Biases and
+TensorBoard are views of it, and trouble with them never costs the run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from importlib import metadata
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import Any, TextIO
+
+from entropic_rl.config import RunConfig
+from entropic_rl.errors import ConfigError
+from entropic_rl.run_directory import write_json
+
+__all__ = ["Recorder", "versions"]
+
+
+class Recorder:
+    """Writes one run's record and its mirrors.
+
+    Args:
+        directory: the run directory, made if need be.
+        config: what goes to ``config.json`` and to the trackers' configuration.
+        run: which mirrors to keep.
+        job_type: W&B's job type.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, Any], run: RunConfig, *, job_type: str = "train") -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / "config.json", config)
+        self._metrics: TextIO = (directory / "metrics.jsonl").open("w", buffering=1)
+        self._wandb = _start_wandb(directory, config, run, job_type) if run.track else None
+        self._tensorboard = _start_tensorboard(directory) if run.tensorboard else None
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Append a row; ``row["global_step"]`` is the axis of every curve."""
+        self._metrics.write(json.dumps(row) + "\n")
+        step = int(row["global_step"])
+        if self._wandb is not None:
+            self._wandb.log(dict(row))
+        if self._tensorboard is not None:
+            for name, value in row.items():
+                if name != "global_step" and not math.isnan(value):
+                    self._tensorboard.add_scalar(name, value, step)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json`` and close everything."""
+        write_json(self.directory / "summary.json", summary)
+        if self._wandb is not None:
+            self._wandb.summary.update(dict(summary))
+        self.close()
+
+    def close(self, exit_code: int = 0) -> None:
+        """Close files and mirrors; twice does no harm."""
+        self._metrics.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=exit_code)
+            self._wandb = None
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on beside the settings: package versions, Python, platform, the commit if in a checkout."""
+    packages = ("entropic-rl", "torch", "numpy", "gymnasium", "wandb")
+    found = {name: metadata.version(name) for name in packages}
+    found |= {"python": platform.python_version(), "platform": platform.platform()}
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    if commit.returncode == 0:
+        found["git"] = commit.stdout.strip()
+    return found
+
+
+def _start_wandb(directory: Path, config: Mapping[str, Any], run: RunConfig, job_type: str) -> Any:
+    import wandb
+
+    mode = run.wandb_mode or ("online" if _has_api_key() else "offline")
+
+    def start(mode: str) -> Any:
+        return wandb.init(
+            project=run.wandb_project,
+            entity=run.wandb_entity,
+            group=run.wandb_group,
+            tags=run.wandb_tags,
+            job_type=job_type,
+            name=directory.name,
+            dir=str(directory),
+            config=dict(config),
+            mode=mode,
+            reinit="create_new",
+            settings=wandb.Settings(console="off", silent=True, init_timeout=30),
+        )
+
+    try:
+        tracked = start(mode)
+    except Exception as error:  # wandb raises many kinds; none may cost the run
+        if mode != "online":
+            raise
+        warnings.warn(f"Weights & Biases cannot be reached, tracking offline instead ({error})", stacklevel=3)
+        tracked = start("offline")
+    tracked.define_metric("global_step")
+    tracked.define_metric("*", step_metric="global_step")
+    return tracked
+
+
+def _has_api_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, NetrcParseError):
+        return False
+
+
+def _start_tensorboard(directory: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            f'--tensorboard needs a package that is not installed; run: {sys.executable} -m pip install "tensorboard>=2.18"'
+        ) from None
+    return SummaryWriter(str(directory / "tensorboard"))

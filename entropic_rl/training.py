@@ -1,0 +1,109 @@
+"""The only interaction loop: a generator that trains R runs together and reports once per interval.
+
+It knows no concrete agent or environment: whatever acts, observes and updates can be trained on whatever steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from entropic_rl.policies import ActorCritic
+from entropic_rl.streams import Stream
+from entropic_rl.vector import EnvBatch, Transition
+
+__all__ = ["Agent", "Record", "train"]
+
+
+class Agent(Protocol):
+    """What the loop asks of an agent of R runs."""
+
+    n_steps: int
+    """Env steps per environment between updates."""
+
+    policy: ActorCritic
+    """What is evaluated and saved."""
+
+    def act(self, obs: Tensor) -> Tensor:
+        """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``."""
+
+    def observe(self, transition: Transition) -> None:
+        """Take in what the environments answered to the last actions."""
+
+    def update(self, progress: float) -> dict[str, Tensor]:
+        """Learn; ``progress`` is the fraction of env steps done. Returns metrics ``[R]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where training stands after an update.
+
+    Attributes:
+        global_step: env steps of each run so far.
+        rows: one mapping per run from metric name to number.
+        last: whether this is the end.
+    """
+
+    global_step: int
+    rows: list[dict[str, float]]
+    last: bool
+
+
+def train(
+    agent: Agent, envs: EnvBatch, *, total_timesteps: int, seeds: Sequence[int], log_interval: int = 1
+) -> Iterator[Record]:
+    """Train until every run has done ``total_timesteps`` env steps (rounded up to whole rollouts).
+
+    Args:
+        agent: R runs' learner.
+        envs: R x E environments.
+        total_timesteps: env steps per run, over its E environments.
+        seeds: one per run, for the episodes' starts.
+        log_interval: updates between records; the last update is always reported.
+
+    Yields:
+        A :class:`Record` per interval. Device numbers are read only then.
+    """
+    obs = envs.reset(Stream(seeds, "environment").seeds(envs.n_envs))
+    elapsed, resumed = 0.0, time.perf_counter()  # what the caller does between records is not training time
+    global_step = n_updates = 0
+    while global_step < total_timesteps:
+        for _ in range(agent.n_steps):
+            transition = envs.step(agent.act(obs))
+            agent.observe(transition)
+            obs = transition.next_obs
+        global_step += agent.n_steps * envs.n_envs
+        metrics = agent.update(global_step / total_timesteps)
+        n_updates += 1
+        last = global_step >= total_timesteps
+        if last or n_updates % log_interval == 0:
+            elapsed += time.perf_counter() - resumed
+            common = {
+                "global_step": float(global_step),
+                "time/elapsed": elapsed,
+                "time/fps": global_step / elapsed,
+                "train/n_updates": float(n_updates),
+            }
+            yield Record(global_step, _rows(metrics, envs, common), last)
+            resumed = time.perf_counter()
+
+
+def _rows(metrics: dict[str, Tensor], envs: EnvBatch, common: dict[str, float]) -> list[dict[str, float]]:
+    """Metrics ``[R]`` and episode statistics as one mapping per run."""
+    table = torch.stack(list(metrics.values())).to(torch.float64).cpu()  # one transfer
+    rows = []
+    for run in range(envs.n_runs):
+        row = dict(common)
+        returns, lengths = envs.episode_returns[run], envs.episode_lengths[run]
+        if returns:
+            row["rollout/ep_rew_mean"] = sum(returns) / len(returns)
+            row["rollout/ep_len_mean"] = sum(lengths) / len(lengths)
+        row["rollout/n_episodes"] = float(envs.n_episodes[run])
+        row |= dict(zip(metrics, table[:, run].tolist(), strict=True))
+        rows.append(row)
+    return rows
