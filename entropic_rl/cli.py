@@ -23,7 +23,7 @@ from entropic_rl.flags import Parser, add_settings, given
 from entropic_rl.presets import PRESETS, preset
 from entropic_rl.run_directory import check_run_directory
 
-__all__ = ["main"]
+__all__ = ["add_common_flags", "main", "resolve"]
 
 _INTERRUPTED = 130
 
@@ -59,11 +59,11 @@ def train(prog: str, arguments: Sequence[str]) -> int:
     )
     for name, sub in parser.subparsers.items():
         sub.add_argument("--run-dir", type=Path, help="where the record goes [runs/ENV__AGENT__SEED__TIME]")
-        _add_common(sub)
+        add_common_flags(sub)
         add_settings(sub, RunConfig, "run")
         add_settings(sub, AGENT_CONFIGS[name], f"{name} hyper-parameters")
     args = parser.parse(arguments)
-    run, config = _resolve(args.agent, args)
+    run, config = resolve(args.agent, args)
     if args.show_config:
         return _show_config(args.agent, run, config)
     directory = args.run_dir or _default_directory(args.agent, run)
@@ -94,11 +94,11 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
         sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything goes; new or empty")
         sub.add_argument("--threshold", type=float, metavar="X",
                          help="return that counts as learned [the env's own reward threshold]")  # fmt: skip
-        _add_common(sub)
+        add_common_flags(sub)
         add_settings(sub, RunConfig, "run")
         add_settings(sub, AGENT_CONFIGS[name], f"{name} hyper-parameters", skip=("ent_coef",))
     args = parser.parse(arguments)
-    run, config = _resolve(args.agent, args)
+    run, config = resolve(args.agent, args)
     if args.seeds < 1:
         raise ConfigError(f"--seeds: expected at least 1, got {args.seeds}")
     if args.seeds < 2:
@@ -194,7 +194,8 @@ def _agent_parser(prog: str, description: str, example: str) -> _AgentParser:
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of every verb that trains."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; flags win over it")
     parser.add_argument(
         "--preset",
@@ -217,7 +218,7 @@ def _choose_verb(arguments: list[str]) -> tuple[str, list[str]]:
     return parser.parse(arguments[:1]).verb, arguments[1:]
 
 
-def _resolve(agent: str, args: argparse.Namespace) -> tuple[RunConfig, Any]:
+def resolve(agent: str, args: argparse.Namespace) -> tuple[RunConfig, Any]:
     """The settings: defaults < preset < file < flags.
 
     Raises:

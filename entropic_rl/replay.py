@@ -85,6 +85,7 @@ def evaluate_directory(
         "seed": seed,
         "mean_reward": result.mean,
         "std_reward": result.std,
+        "returns": list(result.returns),
         "interval": list(result.interval()),
         "mean_ep_length": sum(result.lengths) / episodes,
     }

@@ -1,0 +1,98 @@
+"""This toolkit and Stable-Baselines3 on the same task with the same settings, in turn, one thread each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from entropic_rl.config import RunConfig, jsonable
+from entropic_rl.errors import UserError
+
+__all__ = ["bootstrap_interval", "describe", "run_side_by_side"]
+
+
+def run_side_by_side(
+    agent: str, run: RunConfig, config: Any, seeds: Sequence[int], *, peers: Sequence[str] = ("ours", "sb3"), jobs: int = 1
+) -> dict[str, Any]:
+    """Train every peer with every seed, A B A B ..., each in a fresh single-threaded process.
+
+    Args:
+        agent: ``ppo`` or ``a2c``.
+        run: what to train on; its seed is replaced.
+        config: the agent's settings.
+        seeds: one training each.
+        peers: ``ours`` and ``sb3``, or one of them.
+        jobs: processes at a time; more than 1 is for scores, not for speed.
+
+    Returns:
+        Settings and, by peer, one result per seed.
+    """
+    tasks = [(peer, seed) for seed in seeds for peer in peers]
+
+    def work(task: tuple[str, int]) -> dict[str, Any]:
+        peer, seed = task
+        settings = {**jsonable(run), "seed": seed, "num_threads": 1, "device": "cpu"}
+        result = _work(peer, {"agent": agent, "run": settings, "config": jsonable(config)})
+        print(f"  {peer:5} seed {seed}: return {np.mean(result['returns']):9.2f}  {result['fps']:8,.0f} steps/s", flush=True)
+        return {"seed": seed, **result}
+
+    with ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(work, tasks))
+    by_peer = {
+        peer: [result for (name, _), result in zip(tasks, results, strict=True) if name == peer] for peer in peers
+    }
+    return {"agent": agent, "run": jsonable(run), "config": jsonable(config), "seeds": list(seeds), "results": by_peer}
+
+
+def describe(outcome: dict[str, Any]) -> str:
+    """The outcome as a Markdown table: return over seeds, its interval, steps/s, and the ratio seed by seed."""
+    lines = [
+        "| | return: median of seeds | mean, 95 % interval | lowest, highest seed | steps/s: median |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for peer, results in outcome["results"].items():
+        means = [float(np.mean(result["returns"])) for result in results]
+        low, high = bootstrap_interval(means)
+        speed = float(np.median([result["fps"] for result in results]))
+        lines.append(
+            f"| {peer} | {np.median(means):.1f} | {np.mean(means):.1f} [{low:.1f}, {high:.1f}] "
+            f"| {min(means):.1f}, {max(means):.1f} | {speed:,.0f} |"
+        )
+    text = "\n".join(lines)
+    if len(outcome["results"]) == 2:
+        pairs = zip(*outcome["results"].values(), strict=True)
+        ratios = [ours["fps"] / theirs["fps"] for ours, theirs in pairs]
+        text += f"\n\nsteps/s, ratio pair by pair: median {np.median(ratios):.2f}"
+        text += f" (lowest {min(ratios):.2f}, highest {max(ratios):.2f}, {len(ratios)} pairs)"
+    return text
+
+
+def bootstrap_interval(values: Sequence[float], n_resamples: int = 10_000) -> tuple[float, float]:
+    """Percentile-bootstrap 95 % interval of the mean over seeds, from a fixed generator."""
+    generator = np.random.default_rng(0)
+    array = np.asarray(values)
+    means = array[generator.integers(0, len(array), (n_resamples, len(array)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _work(peer: str, task: dict[str, Any]) -> dict[str, Any]:
+    single = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    process = subprocess.run(
+        [sys.executable, "-m", "entropic_rl.benchmarks.worker", peer],
+        input=json.dumps(task),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **single},
+    )
+    if process.returncode != 0:
+        raise UserError(f"the {peer} training failed: {process.stderr.strip().splitlines()[-1:]}")
+    return json.loads(process.stdout.splitlines()[-1])  # type: ignore[no-any-return]
