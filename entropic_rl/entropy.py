@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _NEG_INF = float("-inf")
+_GAP_OF_NOTHING = 800.0  # exp(-800) is 0 in every format, and 0 * 800 is 0 where 0 * inf is not
 
 
 def categorical_entropy(logits: Tensor, *, mask: Tensor | None = None, temperature: float | Tensor = 1.0) -> Tensor:
@@ -52,7 +53,7 @@ def categorical_entropy(logits: Tensor, *, mask: Tensor | None = None, temperatu
     z = masked_logits(logits, mask)
     if isinstance(temperature, Tensor) or temperature != 1.0:
         z = z / temperature
-    return _CategoricalEntropy.apply(_at_least_float32(z)).to(logits.dtype)  # type: ignore[no-any-return]
+    return _CategoricalEntropy.apply(z)  # type: ignore[no-any-return]
 
 
 def multi_discrete_entropy(logits: Tensor, nvec: Sequence[int], *, mask: Tensor | None = None) -> Tensor:
@@ -193,32 +194,28 @@ class _CategoricalEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
-        ctx.save_for_backward(z)
-        impossible = z == _NEG_INF
-        top, index = z.max(-1, keepdim=True)
-        gaps, lost = _two_difference(top, z)
-        gaps = gaps.masked_fill(impossible, 0.0)
-        # exp(-(gap + lost)): the digits that the subtraction rounded away matter once the gap exceeds about 16.
-        weights = ((-gaps).exp() * (1.0 - lost)).masked_fill(impossible, 0.0)
-        weighted_gap = (weights * gaps).sum(-1)
+        # Twice the digits inside: exp(-d) would inherit the rounding of d, 2e-6 at d = 50. (MPS has no float64.)
+        wide = z.to(torch.float32 if z.device.type == "mps" else torch.float64)
+        top, index = wide.max(-1, keepdim=True)
+        gaps = (top - wide).clamp_(max=_GAP_OF_NOTHING)
+        weights = (-gaps).exp_()
         rest = weights.scatter(-1, index, 0.0).sum(-1)
-        return torch.log1p(rest) + weighted_gap / (1.0 + rest)
+        total = 1.0 + rest
+        mean_gap = (weights * gaps).sum(-1) / total
+        ctx.save_for_backward(z, gaps, weights, total, mean_gap)
+        return (torch.log1p(rest) + mean_gap).to(z.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        (z,) = ctx.saved_tensors
-        impossible = z == _NEG_INF
-        # The result does not depend on the reference point, so the maximum is a constant here.
-        gaps = (z.detach().amax(-1, keepdim=True) - z).masked_fill(impossible, 0.0)
-        p = z.softmax(-1).masked_fill(impossible, 0.0)
+        z, gaps, weights, total, mean_gap = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            slope = weights * (gaps - mean_gap.unsqueeze(-1))
+            return (slope * (grad / total).unsqueeze(-1)).to(z.dtype)
+        # A second derivative is wanted: the same formula as a function of z. It does not depend on the reference point,
+        # so the maximum is a constant.
+        gaps = (z.detach().amax(-1, keepdim=True) - z).masked_fill(z == _NEG_INF, 0.0)
+        p = z.softmax(-1)
         return grad.unsqueeze(-1) * p * (gaps - (p * gaps).sum(-1, keepdim=True))
-
-
-def _two_difference(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """``a - b`` rounded, and what the rounding lost. Source: Knuth, TAOCP vol. 2, 4.2.2, theorem B."""
-    difference = a - b
-    b_part = difference - a
-    return difference, (a - (difference - b_part)) - (b + b_part)
 
 
 def _at_least_float32(z: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class Stream:
 
     def permutation(self, n: int) -> Tensor:
         """A random order of range(n) per run, int64, ``[R, n]``."""
-        return self.bits(n).argsort(-1, stable=True)
+        return self.bits(n).argsort(dim=-1, stable=True)
 
     def seeds(self, n: int) -> list[list[int]]:
         """Seeds for generators that are not ours (Gymnasium environments): R lists of n integers in [0, 2^31)."""
