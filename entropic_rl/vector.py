@@ -163,11 +163,11 @@ class EnvBatch:
         self._length[ended] = 0
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        tensor = torch.as_tensor(array, device=self._device).to(self._dtype)
-        return tensor.reshape(self.n_runs, self.n_envs, *tensor.shape[1:])
+        tensor = torch.as_tensor(array, dtype=self._dtype, device=self._device)
+        return tensor.view(self.n_runs, self.n_envs, *array.shape[1:])
 
     def _flag(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array, device=self._device).reshape(self.n_runs, self.n_envs)
+        return torch.as_tensor(array, device=self._device).view(self.n_runs, self.n_envs)
 
 
 def _with_batch_axis(obs: Any) -> Any:
