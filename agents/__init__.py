@@ -1,4 +1,4 @@
-"""Agents: one file each, its configuration in :mod:`entropic_rl.agents.config` (free of torch, for instant ``--help``)."""
+"""Agents: one file each; their settings, free of torch, in :mod:`entropic_rl.agents.config`."""
 
 from __future__ import annotations
 

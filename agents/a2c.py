@@ -106,7 +106,7 @@ class A2C:
         """One clipped gradient step of every run; returns the gradient norms before clipping, ``[R]``."""
         params = self.policy.params
         params.zero_grad()
-        loss.sum().backward()  # type: ignore[no-untyped-call]
+        loss.sum().backward()
         norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
         self._optimizer.step(params.values, params.grads, c["learning_rate"])
         return norm

@@ -140,7 +140,7 @@ class PPO:
         """One clipped gradient step of every active run; returns the gradient norms before clipping, ``[R]``."""
         params = self.policy.params
         params.zero_grad()
-        loss.sum().backward()  # type: ignore[no-untyped-call]
+        loss.sum().backward()
         norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
         self._optimizer.step(params.values, params.grads, c["learning_rate"], active)
         return norm

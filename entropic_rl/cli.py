@@ -230,7 +230,8 @@ def resolve(agent: str, args: argparse.Namespace) -> tuple[RunConfig, Any]:
     flags = given(args, RunConfig) | given(args, agent_class)
     env = flags.get("env", from_file.get("env"))
     values = {**_preset(agent, args.preset, env), **from_file, **flags}
-    problems, built = [], []
+    problems: list[str] = []
+    built: list[Any] = []
     for cls, names in ((RunConfig, run_fields), (agent_class, agent_fields)):
         try:
             built.append(build(cls, {name: value for name, value in values.items() if name in names}))

@@ -12,7 +12,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_type_hints
 
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
@@ -26,10 +26,12 @@ __all__ = ["RunConfig", "build", "field_docs", "load_yaml", "settings"]
 
 T = TypeVar("T")
 
-settings = dataclass(
-    frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", validate_default=True, strict=False)
-)
-"""Decorator of every settings class: frozen, checked on construction, unknown names refused."""
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+def settings(cls: type[T]) -> type[T]:
+    """Decorator of every settings class: frozen, checked on construction, unknown names refused."""
+    config = ConfigDict(extra="forbid", validate_default=True)
+    return dataclass(frozen=True, slots=True, kw_only=True, config=config)(cls)  # type: ignore[return-value]
 
 
 def _scheduled(minimum: float, *, exclusive: bool = False) -> Any:

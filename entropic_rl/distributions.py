@@ -37,7 +37,7 @@ class Distribution(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
-    """One choice of A; ``logits [..., A]``, ``mask [..., A]`` (True = allowed), actions int64 ``[...]``, Gumbel noise."""
+    """One choice of A; ``logits, mask [..., A]`` (True = allowed), actions int64 ``[...]``, Gumbel noise."""
 
     logits: Tensor
     mask: Tensor | None = None
@@ -60,7 +60,7 @@ class Categorical:
 
 @dataclass(frozen=True, slots=True)
 class MultiDiscrete:
-    """Independent choices side by side; ``logits [..., sum(nvec)]``, actions int64 ``[..., len(nvec)]``, Gumbel noise."""
+    """Independent choices; ``logits [..., sum(nvec)]``, actions int64 ``[..., len(nvec)]``, Gumbel noise."""
 
     logits: Tensor
     nvec: tuple[int, ...]

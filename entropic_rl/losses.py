@@ -59,7 +59,7 @@ def clipped_surrogate_loss(
     """
     check_same_shape(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage)
     ratio = (log_prob - old_log_prob.detach()).exp()
-    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
+    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)  # type: ignore[arg-type] # both are numbers or tensors
     advantage = advantage.detach()
     return -(ratio * advantage).minimum(clipped * advantage)
 
@@ -83,7 +83,7 @@ def clipped_value_loss(
     """
     check_same_shape(value=value, old_value=old_value, value_target=value_target)
     old_value = old_value.detach()
-    moved = (value - old_value).clamp(-clip_range_vf, clip_range_vf)
+    moved = (value - old_value).clamp(-clip_range_vf, clip_range_vf)  # type: ignore[arg-type] # both are numbers or tensors
     return value_loss(old_value + moved, value_target)
 
 

@@ -139,7 +139,7 @@ class MLP:
 
 
 def _orthogonal(stream: Stream, rows: int, columns: int) -> Tensor:
-    """``[R, rows, columns]`` with orthonormal rows or columns, uniform over such matrices (signs fixed by R's diagonal)."""
+    """``[R, rows, columns]`` with orthonormal rows or columns, uniform over such matrices."""
     gaussian = stream.normal(max(rows, columns), min(rows, columns))
     q, r = torch.linalg.qr(gaussian)
     q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)

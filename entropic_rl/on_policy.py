@@ -124,7 +124,7 @@ def prepare(rollout: Rollout, policy: ActorCritic, *, gamma: Tensor, gae_lambda:
         gamma: ``[R]`` discount.
         gae_lambda: ``[R]`` trace decay.
     """
-    n_steps, n_runs, n_envs = rollout.reward.shape
+    n_steps, _, n_envs = rollout.reward.shape
     obs = _by_run(rollout.obs)
     distribution, value = policy.evaluate(obs)
     values = value.unflatten(1, (n_steps + 1, n_envs)).transpose(0, 1)  # [T + 1, R, E]
@@ -167,7 +167,7 @@ def minibatches(samples: Samples, batch_size: int, stream: Stream) -> Iterator[S
 
 
 def normalize_advantage(advantage: Tensor, valid: Tensor | None) -> Tensor:
-    """``(A - mean) / (std + 1e-8)`` over the samples of each run, ``[R, B] -> [R, B]``; a lone sample stays as it is."""
+    """``(A - mean) / (std + 1e-8)`` per run, ``[R, B] -> [R, B]``; a lone sample stays as it is."""
     if advantage.shape[1] < 2:
         return advantage
     if valid is None:
@@ -202,8 +202,8 @@ def _variance(x: Tensor, valid: Tensor | None) -> Tensor:
 def rollout_metrics(samples: Samples, policy: ActorCritic, ent_coef: Tensor, *, normalized: bool) -> dict[str, Tensor]:
     """What a rollout and its policy tell about exploration and the critic, ``[R]`` each.
 
-    ``effective_temperature`` is the entropy weight in reward units: where advantages are normalised, the coefficient is
-    multiplied by the standard deviation that was divided out, which drifts during training and differs between settings.
+    ``effective_temperature`` is the entropy weight in reward units: where advantages are normalised, the coefficient
+    times the standard deviation that was divided out, which drifts during training and differs between settings.
     """
     valid = samples.valid
     spread = _variance(samples.advantage, valid).sqrt()

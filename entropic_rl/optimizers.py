@@ -13,7 +13,7 @@ __all__ = ["Adam", "RMSprop", "clip_grad_norm_"]
 
 
 def clip_grad_norm_(grads: Tensor, max_norm: float | Tensor) -> Tensor:
-    """Scale each row of ``grads [R, P]`` in place to a 2-norm of at most ``max_norm``; returns the norms before, ``[R]``.
+    """Scale each row of ``grads [R, P]`` in place to a 2-norm of at most ``max_norm``; returns the old norms ``[R]``.
 
     ``max_norm`` is a number or ``[R]``. Equal to ``torch.nn.utils.clip_grad_norm_`` on each run alone.
     """
@@ -23,7 +23,7 @@ def clip_grad_norm_(grads: Tensor, max_norm: float | Tensor) -> Tensor:
 
 
 class Adam:
-    """Adam on rows. Source: Kingma & Ba (2015), algorithm 1, https://arxiv.org/abs/1412.6980; as ``torch.optim.Adam``."""
+    """Adam on rows, as ``torch.optim.Adam``. Source: Kingma & Ba (2015), https://arxiv.org/abs/1412.6980."""
 
     def __init__(self, params: Tensor, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-5) -> None:
         self._betas, self._eps = betas, eps
@@ -33,7 +33,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None = None) -> None:
-        """One step in place: ``params, grads [R, P]``, ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
+        """Step ``params, grads [R, P]`` in place by ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
         beta1, beta2 = self._betas
         before = _snapshot(params, self, active)
         self.step_count += 1.0
@@ -66,7 +66,7 @@ class RMSprop:
 
     @torch.no_grad()
     def step(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None = None) -> None:
-        """One step in place: ``params, grads [R, P]``, ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
+        """Step ``params, grads [R, P]`` in place by ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
         before = _snapshot(params, self, active)
         self.square_avg.mul_(self._alpha).addcmul_(grads, grads, value=1.0 - self._alpha)
         update = grads * learning_rate.unsqueeze(1) / self.square_avg.sqrt().add_(self._eps)

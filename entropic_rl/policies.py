@@ -157,7 +157,7 @@ class ActorCritic:
 
 
 def draw_noise(action: ActionSpec, stream: Stream, *shape: int) -> Tensor:
-    """Standard noise for ``shape`` actions of each run, ``[R, *shape, n_outputs]``, of the kind the head samples with."""
+    """Standard noise for ``shape`` actions of each run, ``[R, *shape, n_outputs]``, of the head's kind."""
     draw: dict[str, Any] = {
         "categorical": stream.gumbel,
         "multi-discrete": stream.gumbel,
@@ -165,7 +165,7 @@ def draw_noise(action: ActionSpec, stream: Stream, *shape: int) -> Tensor:
         "gaussian": stream.normal,
         "tanh-gaussian": stream.normal,
     }
-    return draw[action.kind](*shape, action.n_outputs)  # type: ignore[no-any-return]
+    return draw[action.kind](*shape, action.n_outputs)
 
 
 def _without_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

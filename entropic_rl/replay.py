@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,9 +58,7 @@ def evaluate_directory(
     probe.close()
     wrap = None if video is None else partial(_record, directory=video)
     if video is not None and find_spec("moviepy") is None:
-        raise ConfigError(
-            f'--video needs moviepy, which is not installed; run: {sys.executable} -m pip install "entropic-rl[video]"'
-        )
+        raise ConfigError('--video needs moviepy, which is not installed; run: pip install "entropic-rl[video]"')
 
     from entropic_rl.checkpoint import load_policy
     from entropic_rl.evaluation import evaluate

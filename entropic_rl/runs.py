@@ -21,8 +21,8 @@ from entropic_rl.errors import ConfigError
 from entropic_rl.evaluation import Evaluation, evaluate, summary
 from entropic_rl.policies import ActorCritic
 from entropic_rl.progress import ProgressReport
-from entropic_rl.spaces import ActionSpec, ObservationSpec, action_spec, observation_spec
 from entropic_rl.run_directory import read_metrics
+from entropic_rl.spaces import ActionSpec, ObservationSpec, action_spec, observation_spec
 from entropic_rl.tracking import Recorder, versions
 from entropic_rl.training import Agent, train
 from entropic_rl.vector import EnvBatch

@@ -23,9 +23,9 @@ _ROUNDS = 10
 
 
 def philox_4x32(counter: Tensor, key: Tensor) -> Tensor:
-    """Philox-4x32-10: ``counter [..., 4]`` and ``key [..., 2]`` of 32-bit words in int64 -> ``[..., 4]`` random words.
+    """Philox-4x32-10: 32-bit words in int64, ``counter [..., 4]`` and ``key [..., 2]`` -> random ``[..., 4]``.
 
-    Leading axes broadcast. A 32 x 32-bit product wraps around int64 without loss, so shifts and masks recover both halves.
+    Leading axes broadcast. A 32 x 32-bit product wraps around int64 without loss; shifts and masks recover its halves.
     """
     c0, c1, c2, c3 = counter.unbind(-1)
     k0, k1 = key.unbind(-1)
@@ -93,4 +93,4 @@ class Stream:
 
     def seeds(self, n: int) -> list[list[int]]:
         """Seeds for generators that are not ours (Gymnasium environments): R lists of n integers in [0, 2^31)."""
-        return (self.bits(n) >> 1).tolist()  # type: ignore[no-any-return]
+        return (self.bits(n) >> 1).tolist()

@@ -11,13 +11,12 @@ import math
 import os
 import platform
 import subprocess
-import sys
 import warnings
 from collections.abc import Mapping
 from importlib import metadata
 from netrc import NetrcParseError, netrc
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError
@@ -91,7 +90,7 @@ def _start_wandb(directory: Path, config: Mapping[str, Any], run: RunConfig, job
 
     mode = run.wandb_mode or ("online" if _has_api_key() else "offline")
 
-    def start(mode: str) -> Any:
+    def start(mode: Literal["online", "offline", "disabled"]) -> Any:
         return wandb.init(
             project=run.wandb_project,
             entity=run.wandb_entity,
@@ -132,6 +131,6 @@ def _start_tensorboard(directory: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ConfigError(
-            f'--tensorboard needs a package that is not installed; run: {sys.executable} -m pip install "tensorboard>=2.18"'
+            '--tensorboard needs a package that is not installed; run: pip install "entropic-rl[tensorboard]"'
         ) from None
     return SummaryWriter(str(directory / "tensorboard"))

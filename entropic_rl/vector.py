@@ -76,7 +76,7 @@ class EnvBatch:
         dtype: torch.dtype = torch.float32,
         window: int = 100,
     ) -> None:
-        mode = env.metadata.get("autoreset_mode")
+        mode: Any = env.metadata.get("autoreset_mode")
         if mode not in AutoresetMode:
             raise EnvError(
                 f"the vector env's metadata['autoreset_mode'] must be one of Gymnasium's AutoresetMode, got {mode!r}"
@@ -96,7 +96,8 @@ class EnvBatch:
 
     def reset(self, seeds: Sequence[Sequence[int]]) -> Tensor:
         """Begin new episodes, sub-env e of run r from ``seeds[r][e]``; first observations ``[R, E, D]``."""
-        obs, _ = self.env.reset(seed=[seed for run in seeds for seed in run])
+        flat: Any = [seed for run in seeds for seed in run]  # vector envs take a list, though their type says int
+        obs, _ = self.env.reset(seed=flat)
         self._just_ended[:] = False
         self._return[:] = 0.0
         self._length[:] = 0

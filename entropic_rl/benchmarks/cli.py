@@ -1,4 +1,4 @@
-"""Command line of the measurements: ``sb3`` (side by side), ``scores`` (the table of scores), ``entropy`` (accuracy)."""
+"""Command line of the measurements: ``sb3`` (side by side) and ``entropy`` (accuracy)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from entropic_rl.agents.config import AGENT_CONFIGS
+from entropic_rl.agents.config import AGENT_CONFIGS, PPOConfig
 from entropic_rl.cli import add_common_flags, resolve
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, UserError
@@ -30,8 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sb3.add_argument("--agent", choices=tuple(AGENT_CONFIGS), default="ppo", help="[ppo]")
     add_common_flags(sb3)
     add_settings(sb3, RunConfig, "run")
-    names = {name for cls in AGENT_CONFIGS.values() for name in cls.__dataclass_fields__}
-    add_settings(sb3, AGENT_CONFIGS["ppo"], "hyper-parameters", skip=names - set(AGENT_CONFIGS["ppo"].__dataclass_fields__))
+    add_settings(sb3, PPOConfig, "hyper-parameters (A2C has the same but for minibatches, epochs and clipping)")
     entropy = choices.add_parser("entropy", help="accuracy of float32 entropies against 50-digit arithmetic")
     entropy.add_argument("--rows", type=int, default=3000, metavar="N", help="random rows [3000]")
     try:

@@ -35,7 +35,7 @@ def accuracy_table(n_classes: int = 1000) -> str:
 
 
 def worst_errors(n_rows: int = 3000) -> dict[str, Any]:
-    """The largest relative error of each form over random float32 rows with H in [1e-20, log A], offsets up to +-1e3."""
+    """Largest relative errors over random float32 rows with H in [1e-20, log A], offsets up to +-1e3."""
     generator = torch.Generator().manual_seed(1)
     worst = dict.fromkeys(FORMS, 0.0)
     negative = dict.fromkeys(FORMS, 0)

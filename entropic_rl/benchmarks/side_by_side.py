@@ -19,7 +19,13 @@ __all__ = ["bootstrap_interval", "describe", "run_side_by_side"]
 
 
 def run_side_by_side(
-    agent: str, run: RunConfig, config: Any, seeds: Sequence[int], *, peers: Sequence[str] = ("ours", "sb3"), jobs: int = 1
+    agent: str,
+    run: RunConfig,
+    config: Any,
+    seeds: Sequence[int],
+    *,
+    peers: Sequence[str] = ("ours", "sb3"),
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Train every peer with every seed, A B A B ..., each in a fresh single-threaded process.
 
@@ -40,7 +46,10 @@ def run_side_by_side(
         peer, seed = task
         settings = {**jsonable(run), "seed": seed, "num_threads": 1, "device": "cpu"}
         result = _work(peer, {"agent": agent, "run": settings, "config": jsonable(config)})
-        print(f"  {peer:5} seed {seed}: return {np.mean(result['returns']):9.2f}  {result['fps']:8,.0f} steps/s", flush=True)
+        print(
+            f"  {peer:5} seed {seed}: return {np.mean(result['returns']):9.2f}  {result['fps']:8,.0f} steps/s",
+            flush=True,
+        )
         return {"seed": seed, **result}
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -95,4 +104,4 @@ def _work(peer: str, task: dict[str, Any]) -> dict[str, Any]:
     )
     if process.returncode != 0:
         raise UserError(f"the {peer} training failed: {process.stderr.strip().splitlines()[-1:]}")
-    return json.loads(process.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return json.loads(process.stdout.splitlines()[-1])

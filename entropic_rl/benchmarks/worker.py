@@ -25,7 +25,8 @@ from entropic_rl.streams import Stream
 def main() -> None:
     """Read the task, train, print the result."""
     task = json.load(sys.stdin)
-    run, config = build(RunConfig, task["run"]), build(AGENT_CONFIGS[task["agent"]], task["config"])
+    run = build(RunConfig, task["run"])
+    config: Any = build(AGENT_CONFIGS[task["agent"]], task["config"])
     train = {"ours": train_ours, "sb3": train_sb3}[sys.argv[1]]
     print(json.dumps(train(task["agent"], run, config)))
 
@@ -104,12 +105,13 @@ def _sb3_schedule(spec: float | str) -> float | Callable[[float], float]:
 
 def _sb3_envs(run: RunConfig, n: int, seed: int) -> Any:
     import gymnasium as gym
+    import numpy as np
     from stable_baselines3.common.env_util import make_vec_env
 
     def rescale(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         """Box actions in units where the bounds are -1 and 1, as our agents take them."""
         if isinstance(env.action_space, gym.spaces.Box):
-            return gym.wrappers.RescaleAction(env, -1.0, 1.0)
+            return gym.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
         return env
 
     return make_vec_env(run.env, n, seed=seed % 2**31, env_kwargs=run.env_kwargs, wrapper_class=rescale)

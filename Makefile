@@ -1,0 +1,46 @@
+# make demo    the main job: compare entropy coefficients on CartPole      make test        the fast tests
+# make install the set-up alone                                           make test-slow   learning runs of minutes
+# make check   formatting, lint, types                                     make clean       remove what was made
+# Works on a bare clone with Python >= 3.11 and make; PYTHON=python3.12 picks another interpreter.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: install demo test test-slow check format clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is %d.%d; run make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "setuptools>=77" "torch>=2.10"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	rm -rf runs/demo
+	$(BIN)/python scripts/compare.py ppo --env CartPole-v1 --ent-coef 0 0.01 0.1 --seeds 4 \
+	    --total-timesteps 50000 --out runs/demo
+	@echo "Open runs/demo/comparison.svg in a browser."
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -n 2
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist *.egg-info runs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
