@@ -105,8 +105,7 @@ class A2C:
     def _step(self, loss: Tensor, c: dict[str, Tensor]) -> Tensor:
         """One clipped gradient step of every run; returns the gradient norms before clipping, ``[R]``."""
         params = self.policy.params
-        params.zero_grad()
-        loss.sum().backward()
+        params.backward(loss)
         norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
         self._optimizer.step(params.values, params.grads, c["learning_rate"])
         return norm

@@ -139,8 +139,7 @@ class PPO:
     def _step(self, loss: Tensor, c: dict[str, Tensor], active: Tensor | None) -> Tensor:
         """One clipped gradient step of every active run; returns the gradient norms before clipping, ``[R]``."""
         params = self.policy.params
-        params.zero_grad()
-        loss.sum().backward()
+        params.backward(loss)
         norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
         self._optimizer.step(params.values, params.grads, c["learning_rate"], active)
         return norm

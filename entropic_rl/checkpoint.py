@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,19 +52,24 @@ def load_policy(
     try:
         network = dict(description["network"])
         network["net_arch"] = tuple(network["net_arch"])
-        made_for = (description["obs_size"], *(description["action"][key] for key in ("kind", "n_outputs")))
+        made_for = (description["obs_size"], *(description["action"][key] for key in ("kind", "n_outputs", "nvec")))
         dtype = {"float32": torch.float32, "float64": torch.float64}[description["dtype"]]
         network_config = NetworkConfig(**network)
     except (KeyError, TypeError) as error:
         raise RunDirectoryError(f"{directory / 'policy.json'} is damaged ({error}); train again") from None
-    offered = (observation.size, action.kind, action.n_outputs)
+    offered = (observation.size, action.kind, action.n_outputs, list(action.nvec))
     if made_for != offered:
         raise RunDirectoryError(
             f"the policy in {directory} was trained for {_spaces(*made_for)}, but the env has {_spaces(*offered)}; "
             "evaluate it on the env it was trained on"
         )
     policy = ActorCritic(network_config, observation.size, action, [0], device=device, dtype=dtype)
-    policy.load_state_dict(_tensors(directory / "policy.safetensors"))
+    try:
+        policy.load_state_dict(_tensors(directory / "policy.safetensors"))
+    except ValueError as error:
+        raise RunDirectoryError(
+            f"policy.safetensors and policy.json in {directory} do not belong together: {error}"
+        ) from None
     return policy
 
 
@@ -76,5 +82,6 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise RunDirectoryError(f"cannot read {path}: {error}; train again") from None
 
 
-def _spaces(obs_size: int, kind: str, n_outputs: int) -> str:
-    return f"{obs_size} observation numbers and a {kind} action of {n_outputs} outputs"
+def _spaces(obs_size: int, kind: str, n_outputs: int, nvec: Sequence[int]) -> str:
+    choices = f" (choices {list(nvec)})" if nvec else ""
+    return f"{obs_size} observation numbers and a {kind} action of {n_outputs} outputs{choices}"

@@ -80,7 +80,9 @@ class RunConfig:
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), Doc("auto, cpu, cuda, cuda:N or mps; auto prefers CUDA")
     ] = "auto"
-    num_threads: Annotated[Natural, Doc("CPU threads of torch; 0 = one for a single run, all cores for a batch")] = 0
+    num_threads: Annotated[
+        Count, Doc("CPU threads of torch; more than one pays only for wide networks on idle cores")
+    ] = 1
     eval_episodes: Annotated[Count, Doc("episodes of each evaluation, deterministic and stochastic")] = 100
     eval_freq: Annotated[Natural, Doc("env steps between evaluations during training; 0 = only at the end")] = 0
     eval_seed: Annotated[int, Field(ge=0, lt=2**63), Doc("seed of the evaluation episodes, the same for every run")] = (

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _NEG_INF = float("-inf")
+_LOWEST = torch.finfo(torch.float64).min
 _GAP_OF_NOTHING = 800.0  # exp(-800) is 0 in every format, and 0 * 800 is 0 where 0 * inf is not
 
 
@@ -45,15 +46,15 @@ def categorical_entropy(logits: Tensor, *, mask: Tensor | None = None, temperatu
     Args:
         logits: ``[..., A]``, A >= 1; ``-inf`` means impossible and gets value 0 and gradient 0.
         mask: boolean, broadcastable to ``logits``; True = allowed.
-        temperature: > 0, a number or a tensor broadcastable to ``logits``; differentiable, dH/dT = Var_p(z) / T^3.
+        temperature: > 0, a number or a tensor broadcastable to ``[..., 1]``; differentiable, dH/dT = Var_p(z) / T^3.
 
     Raises:
         ValueError: a row of ``mask`` allows nothing, the mask is not boolean, or there is no action axis.
     """
     z = masked_logits(logits, mask)
     if isinstance(temperature, Tensor) or temperature != 1.0:
-        z = z / temperature
-    return _CategoricalEntropy.apply(z)  # type: ignore[no-untyped-call]
+        z = _tempered(_at_least_float32(z), temperature)
+    return _CategoricalEntropy.apply(z).to(logits.dtype)  # type: ignore[no-untyped-call]
 
 
 def multi_discrete_entropy(logits: Tensor, nvec: Sequence[int], *, mask: Tensor | None = None) -> Tensor:
@@ -178,8 +179,8 @@ def masked_logits(logits: Tensor, mask: Tensor | None) -> Tensor:
         return logits
     if mask.dtype != torch.bool:
         raise ValueError(f"mask must be a boolean tensor (True = allowed), got {mask.dtype}; use mask.bool()")
-    if mask.shape[-1] != logits.shape[-1]:
-        raise ValueError(f"mask must cover the {logits.shape[-1]} actions, got {mask.shape[-1]}")
+    if not _broadcasts_to(mask.shape, logits.shape):
+        raise ValueError(f"mask must broadcast to the logits {tuple(logits.shape)}, got {tuple(mask.shape)}")
     every_row_allows_one = mask.any(-1).all()
     if mask.is_cuda:
         torch._assert_async(every_row_allows_one)  # the same check without stopping the device
@@ -187,6 +188,20 @@ def masked_logits(logits: Tensor, mask: Tensor | None) -> Tensor:
         row = (~mask.any(-1)).nonzero()[0].tolist()
         raise ValueError(f"every row of mask must allow at least one action, but row {row} allows none")
     return logits.masked_fill(~mask, _NEG_INF)
+
+
+def _broadcasts_to(shape: Sequence[int], target: Sequence[int]) -> bool:
+    """Whether ``shape`` covers the last axis of ``target`` and broadcasts to it without enlarging it."""
+    if not 0 < len(shape) <= len(target) or shape[-1] != target[-1]:
+        return False
+    return all(n in (1, m) for n, m in zip(reversed(shape), reversed(target), strict=False))
+
+
+def _tempered(z: Tensor, temperature: float | Tensor) -> Tensor:
+    """``z / temperature``, shifted first so that an offset costs no digits, and safe where z is ``-inf``."""
+    impossible = z == _NEG_INF
+    top = z.detach().amax(-1, keepdim=True).clamp(min=torch.finfo(z.dtype).min)
+    return ((z.masked_fill(impossible, 0.0) - top) / temperature).masked_fill(impossible, _NEG_INF)
 
 
 class _CategoricalEntropy(torch.autograd.Function):
@@ -197,7 +212,8 @@ class _CategoricalEntropy(torch.autograd.Function):
         # Twice the digits inside: exp(-d) would inherit the rounding of d, 2e-6 at d = 50. (MPS has no float64.)
         wide = z.to(torch.float32 if z.device.type == "mps" else torch.float64)
         top, index = wide.max(-1, keepdim=True)
-        gaps = (top - wide).clamp_(max=_GAP_OF_NOTHING)
+        # The clamp of the top makes a row without any possible entry worth 0, as are its gradients.
+        gaps = (top.clamp(min=_LOWEST) - wide).clamp_(max=_GAP_OF_NOTHING)
         weights = (-gaps).exp_()
         rest = weights.scatter(-1, index, 0.0).sum(-1)
         total = 1.0 + rest

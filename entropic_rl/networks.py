@@ -41,7 +41,7 @@ class ParameterRows:
 
     Attributes:
         values: ``[R, P]``, not tracked by autograd; optimizers write here.
-        grads: ``[R, P]``, where ``backward()`` accumulates.
+        grads: ``[R, P]``, the gradient that :meth:`backward` last computed.
     """
 
     def __init__(
@@ -59,17 +59,20 @@ class ParameterRows:
         start = 0
         for name, shape in shapes.items():
             stop = start + math.prod(shape)
-            view = self.values[:, start:stop].view(n_runs, *shape).requires_grad_()
-            view.grad = self.grads[:, start:stop].view(n_runs, *shape)
-            self._views[name] = view
+            self._views[name] = self.values[:, start:stop].view(n_runs, *shape).requires_grad_()
             start = stop
 
     def __getitem__(self, name: str) -> Tensor:
         return self._views[name]
 
-    def zero_grad(self) -> None:
-        """Set every gradient to zero, in place."""
-        self.grads.zero_()
+    def backward(self, loss: Tensor) -> None:
+        """Differentiate ``loss [R]`` into ``grads``; each row gets the gradient of its own run's loss.
+
+        The sum over runs is what is differentiated: no run's loss depends on another run's parameters.
+        """
+        views = list(self._views.values())
+        parts = torch.autograd.grad(loss.sum(), views, allow_unused=True, materialize_grads=True)
+        torch.cat([part.flatten(1) for part in parts], 1, out=self.grads)
 
     def named(self) -> dict[str, Tensor]:
         """Detached views by name, ``[R, *shape]`` each."""
@@ -82,17 +85,7 @@ class ParameterRows:
         Raises:
             ValueError: naming what is missing, unknown, or of another shape.
         """
-        wanted = {name: tuple(view.shape) for name, view in self._views.items()}
-        given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if wanted != given:
-            differing = sorted(n for n in wanted.keys() | given.keys() if wanted.get(n) != given.get(n))
-            name = differing[0]
-            raise ValueError(
-                f"parameters do not fit this network: {name} should have shape {wanted.get(name, 'none')}, "
-                f"got {given.get(name, 'none')} ({len(differing)} differ)"
-            )
-        for name, view in self._views.items():
-            view.copy_(tensors[name])
+        copy_exactly(self._views, tensors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +137,23 @@ def _orthogonal(stream: Stream, rows: int, columns: int) -> Tensor:
     q, r = torch.linalg.qr(gaussian)
     q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
     return q if rows >= columns else q.mT
+
+
+@torch.no_grad()
+def copy_exactly(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Copy tensors by name, refusing any difference in names or shapes.
+
+    Raises:
+        ValueError: naming what is missing, unknown, or of another shape.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    came = {name: tuple(tensor.shape) for name, tensor in given.items()}
+    if wanted != came:
+        differing = sorted(n for n in wanted.keys() | came.keys() if wanted.get(n) != came.get(n))
+        name = differing[0]
+        raise ValueError(
+            f"parameters do not fit this network: {name} should have shape {wanted.get(name, 'none')}, "
+            f"got {came.get(name, 'none')} ({len(differing)} differ)"
+        )
+    for name, tensor in own.items():
+        tensor.copy_(given[name])

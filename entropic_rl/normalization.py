@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from entropic_rl.networks import copy_exactly
+
 __all__ = ["ObservationNormalizer", "RewardNormalizer", "RunningMeanVar"]
 
 
@@ -22,6 +24,8 @@ class RunningMeanVar:
     def update(self, x: Tensor, valid: Tensor | None = None) -> None:
         """Take in ``x [R, N, D]``; rows where ``valid [R, N]`` is False do not count."""
         x = x.to(torch.float64)
+        if valid is not None:
+            x = x.masked_fill(~valid.unsqueeze(-1), 0.0)  # whatever stands there, NaN included
         weight = torch.ones_like(x[..., 0]) if valid is None else valid.to(torch.float64)
         n = weight.sum(1)
         weight = weight.unsqueeze(-1)
@@ -42,8 +46,7 @@ class RunningMeanVar:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        for name, tensor in self.state_dict().items():
-            tensor.copy_(state[name])
+        copy_exactly(self.state_dict(), state)
 
 
 class ObservationNormalizer:
@@ -52,10 +55,10 @@ class ObservationNormalizer:
     def __init__(self, n_runs: int, size: int, *, device: torch.device | str = "cpu") -> None:
         self.statistics = RunningMeanVar(n_runs, size, device=device)
 
-    def __call__(self, obs: Tensor, *, update: bool = False) -> Tensor:
-        """``[R, N, D] -> [R, N, D]``; with ``update`` the statistics take the observations in first."""
+    def __call__(self, obs: Tensor, *, update: bool = False, valid: Tensor | None = None) -> Tensor:
+        """``[R, N, D] -> [R, N, D]``; with ``update`` the statistics take the ``valid`` observations in first."""
         if update:
-            self.statistics.update(obs)
+            self.statistics.update(obs, valid)
         mean, var = self.statistics.mean.unsqueeze(1), self.statistics.var.unsqueeze(1)
         return ((obs - mean) / (var + 1e-8).sqrt()).clamp(-10.0, 10.0).to(obs.dtype)
 
@@ -72,8 +75,18 @@ class RewardNormalizer:
         self.statistics = RunningMeanVar(n_runs, 1, device=gamma.device)
         self.running_return = torch.zeros(n_runs, n_envs, dtype=torch.float64, device=gamma.device)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every tensor needed to continue exactly."""
+        return {"running_return": self.running_return, **self.statistics.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        copy_exactly(self.state_dict(), state)
+
     def __call__(self, reward: Tensor, ended: Tensor, valid: Tensor | None = None) -> Tensor:
         """Take in and normalise ``reward [R, E]``; ``ended [R, E]`` starts those returns anew."""
+        if valid is not None:
+            reward = reward.masked_fill(~valid, 0.0)
         self.running_return = self.running_return * self._gamma + reward
         self.statistics.update(self.running_return.unsqueeze(-1), valid)
         self.running_return = self.running_return.masked_fill(ended, 0.0)

@@ -214,7 +214,8 @@ def rollout_metrics(samples: Samples, policy: ActorCritic, ent_coef: Tensor, *, 
     }
     if policy.action.is_continuous:
         bound = 1.0 if policy.action.kind == "gaussian" else 3.0  # tanh(3) = .995
-        metrics["explore/saturation"] = (samples.action.abs() >= bound).to(ent_coef.dtype).mean((1, 2))
+        at_bound = (samples.action.abs() >= bound).to(ent_coef.dtype).mean(2)
+        metrics["explore/saturation"] = masked_mean(at_bound, valid)
         metrics["train/std"] = policy.params["log_std"].detach().exp().mean((1, 2))
     return metrics
 

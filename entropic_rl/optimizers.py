@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from entropic_rl.networks import copy_exactly
+
 __all__ = ["Adam", "RMSprop", "clip_grad_norm_"]
 
 
@@ -51,7 +53,7 @@ class Adam:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        _load(self.state_dict(), state)
+        copy_exactly(self.state_dict(), state)
 
 
 class RMSprop:
@@ -79,7 +81,7 @@ class RMSprop:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        _load(self.state_dict(), state)
+        copy_exactly(self.state_dict(), state)
 
 
 def _snapshot(params: Tensor, optimizer: Adam | RMSprop, active: Tensor | None) -> list[Tensor]:
@@ -91,8 +93,3 @@ def _restore_inactive(params: Tensor, optimizer: Adam | RMSprop, active: Tensor 
     if active is not None:
         for now, old in zip((params, *optimizer.state_dict().values()), before, strict=True):
             now.copy_(torch.where(active.unsqueeze(1), now, old))
-
-
-def _load(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
-    for name, tensor in own.items():
-        tensor.copy_(state[name])

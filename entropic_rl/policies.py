@@ -17,7 +17,7 @@ from entropic_rl.distributions import (
     MultiDiscrete,
     TanhGaussian,
 )
-from entropic_rl.networks import MLP, ParameterRows
+from entropic_rl.networks import MLP, ParameterRows, copy_exactly
 from entropic_rl.normalization import ObservationNormalizer
 from entropic_rl.spaces import ActionSpec
 from entropic_rl.streams import Stream
@@ -125,9 +125,7 @@ class ActorCritic:
         Raises:
             ValueError: names or shapes are not those of this network.
         """
-        self.params.load(_without_prefix(state, "params."))
-        if self.normalizer is not None:
-            self.normalizer.statistics.load_state_dict(_without_prefix(state, "obs_statistics."))
+        copy_exactly(self.state_dict(), state)
 
     def _features(self, obs: Tensor) -> Tensor:
         return self._trunk(self.params, obs)
@@ -166,7 +164,3 @@ def draw_noise(action: ActionSpec, stream: Stream, *shape: int) -> Tensor:
         "tanh-gaussian": stream.normal,
     }
     return draw[action.kind](*shape, action.n_outputs)
-
-
-def _without_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -53,7 +52,7 @@ def train_cells(
     run, config = cells[0].run, cells[0].config
     _check_batchable(agent_class, cells)
     device = load_device(run.device)
-    torch.set_num_threads(run.num_threads or (1 if len(cells) == 1 else len(os.sched_getaffinity(0))))
+    torch.set_num_threads(run.num_threads)
     make_envs = partial(make_vector_env, run.env, kwargs=run.env_kwargs, vectorization=run.vectorization)
     vector_env = make_envs(len(cells) * run.n_envs)
     observation = observation_spec(vector_env.single_observation_space)

@@ -67,5 +67,10 @@ class Schedule:
 
     def __str__(self) -> str:
         if self.kind == "constant":
-            return f"{self.start:g}"
-        return f"{self.kind}:{self.start:g}:{self.end:g}"
+            return _shortest(self.start)
+        return f"{self.kind}:{_shortest(self.start)}:{_shortest(self.end)}"
+
+
+def _shortest(number: float) -> str:
+    """The shortest text that reads back as the same number."""
+    return repr(number).removesuffix(".0")

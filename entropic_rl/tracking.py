@@ -37,11 +37,12 @@ class Recorder:
 
     def __init__(self, directory: Path, config: Mapping[str, Any], run: RunConfig, *, job_type: str = "train") -> None:
         self.directory = directory
+        tensorboard = _tensorboard_writer() if run.tensorboard else None
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / "config.json", config)
         self._metrics: TextIO = (directory / "metrics.jsonl").open("w", buffering=1)
         self._wandb = _start_wandb(directory, config, run, job_type) if run.track else None
-        self._tensorboard = _start_tensorboard(directory) if run.tensorboard else None
+        self._tensorboard = tensorboard and tensorboard(str(directory / "tensorboard"))
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append a row; ``row["global_step"]`` is the axis of every curve."""
@@ -126,11 +127,11 @@ def _has_api_key() -> bool:
         return False
 
 
-def _start_tensorboard(directory: Path) -> Any:
+def _tensorboard_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ConfigError(
             '--tensorboard needs a package that is not installed; run: pip install "entropic-rl[tensorboard]"'
         ) from None
-    return SummaryWriter(str(directory / "tensorboard"))
+    return SummaryWriter

@@ -77,12 +77,13 @@ class EnvBatch:
         window: int = 100,
     ) -> None:
         mode: Any = env.metadata.get("autoreset_mode")
-        if mode not in AutoresetMode:
+        try:
+            self.mode = AutoresetMode(mode)
+        except ValueError:
             raise EnvError(
                 f"the vector env's metadata['autoreset_mode'] must be one of Gymnasium's AutoresetMode, got {mode!r}"
-            )
+            ) from None
         self.env = env
-        self.mode = AutoresetMode(mode)
         self.n_runs, self.n_envs = n_runs, env.num_envs // n_runs
         self._observation, self._action = observation, action
         self._device, self._dtype = device, dtype
@@ -139,8 +140,9 @@ class EnvBatch:
             final = obs.copy()
             final[ended] = self._flatten_rows(info["final_obs"], np.flatnonzero(ended))
             return obs, final
+        final = obs.copy()  # the env may reuse its buffers
         reset_obs, _ = self.env.reset(options={"reset_mask": ended})
-        return self._observation.flatten(reset_obs), obs
+        return self._observation.flatten(reset_obs), final
 
     def _flatten_rows(self, batch: Any, indices: np.ndarray) -> np.ndarray:
         """Rows of ``info["final_obs"]``: an object array of single observations, or a batch like the observations."""

@@ -56,7 +56,7 @@ def train_sb3(agent: str, run: RunConfig, config: Any) -> dict[str, Any]:
     from stable_baselines3.common.vec_env import VecNormalize
 
     warnings.filterwarnings("ignore", module="stable_baselines3")
-    torch.set_num_threads(run.num_threads or 1)
+    torch.set_num_threads(run.num_threads)
     env = _sb3_envs(run, run.n_envs, run.seed)
     if config.normalize_obs or config.normalize_reward:
         env = VecNormalize(env, norm_obs=config.normalize_obs, norm_reward=config.normalize_reward, gamma=config.gamma)

@@ -1,0 +1,244 @@
+"""Evaluation: a fixed number of episodes per environment, the same starts for all, nothing learned on the way."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from entropic_rl.checkpoint import load_policy, save_policy
+from entropic_rl.environments import make_env, make_vector_env
+from entropic_rl.errors import RunDirectoryError
+from entropic_rl.evaluation import Evaluation, evaluate, summary
+from entropic_rl.policies import ActorCritic, NetworkConfig
+from entropic_rl.spaces import action_spec, observation_spec
+from entropic_rl.streams import Stream
+
+
+def policy_for(env_id, seeds=(0,), *, scale=1.0, squash_output=False, kwargs=None, **network):
+    """A policy of len(seeds) runs with random weights, and what evaluation needs beside it."""
+    make_envs = partial(make_vector_env, env_id, kwargs=kwargs or {})
+    env = make_envs(1)
+    observation = observation_spec(env.single_observation_space)
+    action = action_spec(env.single_action_space, squash_output=squash_output)
+    policy = ActorCritic(NetworkConfig(net_arch=(8,), **network), observation.size, action, seeds)
+    policy.params.values.mul_(scale)
+    return policy, make_envs, observation
+
+
+def lengths_by_hand(n_envs, quota, seed=10_000):
+    """Episode lengths of the lottery, ``quota`` in a row from each environment."""
+    lengths = []
+    for start in Stream([seed], "evaluation environment").seeds(n_envs)[0]:
+        env = make_env("test/Lottery-v0")
+        for episode in range(quota):
+            obs, _ = env.reset(seed=start if episode == 0 else None)
+            lengths.append(int(obs[0]))
+    return tuple(lengths)
+
+
+@pytest.mark.parametrize(("episodes", "max_sub_envs", "n_envs"), [(12, 4, 4), (12, 5, 4), (7, 4, 1), (6, 100, 6)])
+def test_every_environment_contributes_the_same_number_of_episodes(episodes, max_sub_envs, n_envs):
+    policy, make_envs, observation = policy_for("test/Lottery-v0")
+    [result] = evaluate(policy, make_envs, observation, episodes=episodes, max_sub_envs=max_sub_envs)
+    assert result.lengths == lengths_by_hand(n_envs, episodes // n_envs)
+    assert result.returns == tuple(map(float, result.lengths))
+
+
+def test_short_episodes_are_not_counted_more_often():
+    # Taking the first 200 episodes to finish would favour short ones; the mean of 1 ... 20 is 10.5.
+    policy, make_envs, observation = policy_for("test/Lottery-v0")
+    [result] = evaluate(policy, make_envs, observation, episodes=200)
+    assert result.mean == pytest.approx(10.5, abs=4 * 5.77 / 200**0.5)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_all_runs_start_alike_and_draw_the_same_noise(deterministic):
+    policy, make_envs, observation = policy_for("CartPole-v1", seeds=(3, 3, 4), scale=3.0)
+    first, twin, other = evaluate(policy, make_envs, observation, episodes=6, deterministic=deterministic)
+    assert first == twin
+    assert first != other
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_evaluation_repeats_exactly_and_its_seed_matters(deterministic):
+    policy, make_envs, observation = policy_for("CartPole-v1", scale=3.0)
+    run = partial(evaluate, policy, make_envs, observation, episodes=5, deterministic=deterministic)
+    assert run(seed=1) == run(seed=1)
+    assert run(seed=1) != run(seed=2)
+
+
+def test_run_evaluates_the_same_alone_and_beside_others():
+    policy, make_envs, observation = policy_for("CartPole-v1", seeds=(3, 4), scale=3.0)
+    alone, _, _ = policy_for("CartPole-v1", seeds=(4,), scale=3.0)
+    together = evaluate(policy, make_envs, observation, episodes=6, max_sub_envs=12)
+    assert evaluate(alone, make_envs, observation, episodes=6, max_sub_envs=6) == together[1:]
+
+
+def test_stochastic_evaluation_samples_actions():
+    policy, make_envs, observation = policy_for("test/Bandit-v0", kwargs={"rewards": (0.0, 1.0)})
+    policy.params.values.zero_()  # both arms alike: the mode is the first, samples are half and half
+    [mode] = evaluate(policy, make_envs, observation, episodes=200)
+    [sample] = evaluate(policy, make_envs, observation, episodes=200, deterministic=False)
+    assert mode.mean == 0.0
+    assert sample.mean == pytest.approx(0.5, abs=4 * 0.5 / 200**0.5)
+
+
+def test_evaluation_leaves_normalisation_statistics_alone():
+    policy, make_envs, observation = policy_for("CartPole-v1", normalize_obs=True)
+    policy.normalize(torch.randn(1, 10, 4), update=True)
+    before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    evaluate(policy, make_envs, observation, episodes=4)
+    evaluate(policy, make_envs, observation, episodes=4, deterministic=False)
+    for name, tensor in policy.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_observations_are_normalised_during_evaluation():
+    policy, make_envs, observation = policy_for("CartPole-v1", scale=3.0, normalize_obs=True)
+    raw = evaluate(policy, make_envs, observation, episodes=8)
+    policy.normalizer.statistics.mean.fill_(5.0)
+    assert evaluate(policy, make_envs, observation, episodes=8) != raw
+
+
+def test_environments_are_closed_even_if_stepping_fails(monkeypatch):
+    policy, make_envs, observation = policy_for("CartPole-v1")
+    made = []
+
+    def make(n):
+        env = make_envs(n)
+        close = env.close
+        monkeypatch.setattr(env, "step", lambda actions: 1 / 0)
+        monkeypatch.setattr(env, "close", lambda: made.append("closed") or close())
+        return env
+
+    with pytest.raises(ZeroDivisionError):
+        evaluate(policy, make, observation, episodes=2)
+    assert made == ["closed"]
+
+
+def test_mean_and_standard_deviation_are_those_over_episodes():
+    result = Evaluation((1.0, 2.0, 6.0), (1, 2, 6))
+    assert result.mean == pytest.approx(3.0)
+    assert result.std == pytest.approx((14 / 3) ** 0.5)  # ((-2)^2 + (-1)^2 + 3^2) / 3
+
+
+def test_interval_holds_the_mean_is_fixed_and_shrinks_with_episodes():
+    rng = np.random.default_rng(0)
+    few, many = (Evaluation(tuple(rng.normal(0, 1, n)), (1,) * n) for n in (20, 2000))
+    for result in (few, many):
+        low, high = result.interval()
+        assert low < result.mean < high
+        assert result.interval() == (low, high)
+    # 95 % of a normal mean lies within 1.96 / sqrt(2000) on either side
+    low, high = many.interval()
+    assert high - low == pytest.approx(2 * 1.96 / 2000**0.5, rel=0.1)
+    assert few.interval()[1] - few.interval()[0] > 5 * (high - low)
+
+
+def test_interval_of_equal_returns_is_a_point():
+    assert Evaluation((5.0,) * 4, (1,) * 4).interval() == (5.0, 5.0)
+
+
+def test_summary_names_are_those_of_the_record():
+    values = summary("eval/", Evaluation((1.0, 3.0), (1, 3)))
+    assert values["eval/mean_reward"] == 2.0
+    assert values["eval/std_reward"] == 1.0
+    assert values["eval/mean_ep_length"] == 2.0
+    assert values["eval/mean_reward_low"] <= 2.0 <= values["eval/mean_reward_high"]
+
+
+# Policies on disk
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options"),
+    [
+        ("CartPole-v1", {"normalize_obs": True}),
+        ("CartPole-v1", {"share_features": True, "activation": "relu"}),
+        ("Pendulum-v1", {"log_std_init": -0.5}),
+        ("Pendulum-v1", {"squash_output": True}),
+    ],
+)
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_loaded_policy_evaluates_exactly_like_the_one_in_memory(tmp_path, env_id, options, deterministic):
+    policy, make_envs, observation = policy_for(env_id, seeds=(1, 2), scale=3.0, **options)
+    if policy.normalizer is not None:
+        policy.normalize(torch.randn(2, 10, observation.size), update=True)
+    save_policy(policy, 1, tmp_path)
+    loaded = load_policy(tmp_path, observation, policy.action)
+    run = partial(evaluate, make_envs=make_envs, observation=observation, episodes=3, deterministic=deterministic)
+    in_memory = run(policy, max_sub_envs=6)[1]
+    [from_disk] = run(loaded, max_sub_envs=3)
+    assert from_disk.lengths == in_memory.lengths
+    assert from_disk.returns == pytest.approx(in_memory.returns, rel=1e-5)
+    single, _, _ = policy_for(env_id, seeds=(7,), **options)
+    single.load_state_dict({name: tensor[1:2] for name, tensor in policy.state_dict().items()})
+    assert run(single, max_sub_envs=3) == [from_disk]
+
+
+def test_saving_leaves_no_temporary_files(tmp_path):
+    policy, _, _ = policy_for("CartPole-v1")
+    save_policy(policy, 0, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"policy.json", "policy.safetensors"}
+
+
+def spaces_of(env_id, **kwargs):
+    env = make_env(env_id, kwargs)
+    return observation_spec(env.observation_space), action_spec(env.action_space)
+
+
+def test_policy_for_other_spaces_is_refused_with_both_described(tmp_path):
+    policy, _, _ = policy_for("CartPole-v1")
+    save_policy(policy, 0, tmp_path)
+    with pytest.raises(RunDirectoryError, match=r"trained for 4 observation numbers .* but the env has 6 .*; evaluate"):
+        load_policy(tmp_path, *spaces_of("Acrobot-v1"))
+
+
+def test_policy_for_other_choices_per_component_is_refused(tmp_path):
+    import gymnasium as gym
+
+    box = gym.spaces.Box(0.0, 1.0, (2,))
+    observation = observation_spec(box)
+    made_for, offered = (action_spec(gym.spaces.MultiDiscrete(nvec)) for nvec in ([2, 4], [3, 3]))
+    policy = ActorCritic(NetworkConfig(net_arch=(8,)), 2, made_for, [0])
+    save_policy(policy, 0, tmp_path)
+    with pytest.raises(RunDirectoryError, match="trained for"):
+        load_policy(tmp_path, observation, offered)
+
+
+def test_missing_policy_files_are_named(tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"no policy\.json"):
+        load_policy(tmp_path, *spaces_of("CartPole-v1"))
+    policy, _, _ = policy_for("CartPole-v1")
+    save_policy(policy, 0, tmp_path)
+    (tmp_path / "policy.safetensors").unlink()
+    with pytest.raises(RunDirectoryError, match=r"no policy\.safetensors"):
+        load_policy(tmp_path, *spaces_of("CartPole-v1"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"network": 3, "obs_size": 4}', ""])
+def test_damaged_description_is_an_error_of_one_line(tmp_path, content):
+    policy, _, _ = policy_for("CartPole-v1")
+    save_policy(policy, 0, tmp_path)
+    (tmp_path / "policy.json").write_text(content)
+    with pytest.raises(RunDirectoryError) as caught:
+        load_policy(tmp_path, *spaces_of("CartPole-v1"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["torn", "empty", "other shape"])
+def test_damaged_numbers_are_an_error_of_one_line(tmp_path, damage):
+    policy, _, _ = policy_for("CartPole-v1")
+    save_policy(policy, 0, tmp_path)
+    path = tmp_path / "policy.safetensors"
+    if damage == "other shape":
+        description = json.loads((tmp_path / "policy.json").read_text())
+        description["network"]["net_arch"] = [9]
+        (tmp_path / "policy.json").write_text(json.dumps(description))
+    else:
+        path.write_bytes(path.read_bytes()[:100] if damage == "torn" else b"")
+    with pytest.raises(RunDirectoryError) as caught:
+        load_policy(tmp_path, *spaces_of("CartPole-v1"))
+    assert "\n" not in str(caught.value)

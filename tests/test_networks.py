@@ -1,0 +1,175 @@
+"""Batched networks against plain torch.nn, one run at a time."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from entropic_rl.networks import ACTIVATIONS, MLP, ParameterRows
+from entropic_rl.streams import Stream
+
+SIZES = (3, 8, 5, 2)
+SEEDS = [10, 20, 30]
+
+
+def build(seeds=SEEDS, activation="tanh", activate_last=False, dtype=torch.float64):
+    mlp = MLP("net", SIZES, activation, activate_last)
+    params = ParameterRows(mlp.shapes(), len(seeds), dtype=dtype)
+    mlp.initialise(params, Stream(seeds, "initialisation"), gain=2**0.5, last_gain=0.01)
+    return mlp, params
+
+
+def inputs(batch=6):
+    return torch.randn(len(SEEDS), batch, SIZES[0], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def plain_network(params, run, activation="tanh", activate_last=False):
+    """The same run as torch.nn.Linear layers."""
+    module = {"tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "gelu": nn.GELU}
+    module |= {"silu": nn.SiLU, "sigmoid": nn.Sigmoid}
+    layers = []
+    for i, (n_in, n_out) in enumerate(pairwise(SIZES)):
+        linear = nn.Linear(n_in, n_out, dtype=torch.float64)
+        linear.weight.data = params.named()[f"net.{i}.weight"][run].T.clone()
+        linear.bias.data = params.named()[f"net.{i}.bias"][run, 0].clone()
+        layers += [linear, module[activation]()]
+    return nn.Sequential(*(layers if activate_last else layers[:-1]))
+
+
+def randomise(params):
+    params.values.copy_(torch.randn(params.values.shape, generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("activate_last", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_each_run_computes_what_a_plain_network_computes(activation, activate_last):
+    mlp, params = build(activation=activation, activate_last=activate_last)
+    randomise(params)
+    x = inputs()
+    looped = [plain_network(params, r, activation, activate_last)(x[r]) for r in range(len(SEEDS))]
+    torch.testing.assert_close(mlp(params, x), torch.stack(looped))
+
+
+def test_gradients_land_in_the_rows_of_grads_as_in_plain_networks():
+    mlp, params = build()
+    randomise(params)
+    x = inputs()
+    params.backward(mlp(params, x).square().sum((1, 2)))
+    for r in range(len(SEEDS)):
+        plain = plain_network(params, r)
+        plain(x[r]).square().sum().backward()
+        flat = torch.cat([p.grad.t().reshape(-1) for p in plain.parameters()])  # rows keep weights as [in, out]
+        torch.testing.assert_close(params.grads[r], flat)
+
+
+def test_gradient_of_a_run_does_not_depend_on_the_other_runs():
+    mlp, params = build()
+    x = inputs()
+    params.backward(mlp(params, x)[1].sum((0, 1)))
+    assert params.grads[1].ne(0.0).any()
+    assert params.grads[[0, 2]].eq(0.0).all()
+
+
+def test_run_alone_equals_run_in_a_batch_bitwise():
+    (mlp, together), (_, alone) = build(), build(SEEDS[1:2])
+    assert torch.equal(together.values[1:2], alone.values)
+    torch.testing.assert_close(mlp(together, inputs())[1:2], mlp(alone, inputs()[1:2]))
+
+
+def test_backward_writes_the_same_gradients_however_often_it_is_called():
+    mlp, params = build()
+    held = params.grads
+    params.backward(mlp(params, inputs()).sum((1, 2)))
+    once = params.grads.clone()
+    params.backward(mlp(params, inputs()).sum((1, 2)))
+    assert params.grads is held
+    torch.testing.assert_close(held, once, rtol=0.0, atol=0.0)
+
+
+def test_parameters_the_loss_does_not_use_get_a_zero_gradient():
+    _, params = build()
+    first, *others = params.named()
+    params.backward(params[first].sum((1, 2)))
+    n = params[first][0].numel()
+    assert params.grads[:, :n].eq(1.0).all()
+    assert others
+    assert params.grads[:, n:].eq(0.0).all()
+
+
+def test_writing_to_a_row_changes_what_the_network_computes():
+    mlp, params = build()
+    before = mlp(params, inputs())
+    params.values[1] += 1.0
+    changed = (mlp(params, inputs()) != before).flatten(1).any(1)
+    assert changed.tolist() == [False, True, False]
+
+
+def test_initial_weights_are_orthogonal_with_their_gain_and_biases_zero():
+    _, params = build()
+    for i, gain in enumerate((2**0.5, 2**0.5, 0.01)):
+        weight = params.named()[f"net.{i}.weight"]
+        n_in, n_out = weight.shape[1:]
+        gram = weight.mT @ weight if n_in >= n_out else weight @ weight.mT
+        identity = gain**2 * torch.eye(min(n_in, n_out), dtype=torch.float64).expand_as(gram)
+        torch.testing.assert_close(gram, identity, rtol=1e-12, atol=1e-12)
+        assert params.named()[f"net.{i}.bias"].eq(0.0).all()
+
+
+def test_initial_weights_have_no_preferred_sign():
+    mlp = MLP("net", (4, 4))
+    params = ParameterRows(mlp.shapes(), 2000)
+    mlp.initialise(params, Stream(range(2000), "initialisation"), gain=1.0, last_gain=1.0)
+    weight = params.named()["net.0.weight"]
+    # Entries of a uniform orthogonal 4 x 4 matrix have mean 0 and variance 1/4; so does their determinant's sign.
+    assert weight.mean(0).abs().max() < 5 * 0.5 / 2000**0.5
+    torch.testing.assert_close(weight.square().mean(0), torch.full((4, 4), 0.25), rtol=0.0, atol=0.03)
+    assert torch.linalg.det(weight).sign().mean().abs() < 5 / 2000**0.5
+
+
+def test_layers_and_runs_start_differently():
+    _, params = build()
+    assert len({tuple(row) for row in params.values.tolist()}) == len(SEEDS)
+
+
+def test_names_and_shapes_of_the_parameters():
+    mlp, params = build()
+    assert mlp.shapes()["net.0.weight"] == (3, 8)
+    assert {name: tuple(t.shape) for name, t in params.named().items()} == {
+        "net.0.weight": (3, 3, 8),
+        "net.0.bias": (3, 1, 8),
+        "net.1.weight": (3, 8, 5),
+        "net.1.bias": (3, 1, 5),
+        "net.2.weight": (3, 5, 2),
+        "net.2.bias": (3, 1, 2),
+    }
+
+
+def test_network_without_layers_is_the_identity():
+    mlp = MLP("trunk", (3,))
+    assert mlp.shapes() == {}
+    assert torch.equal(mlp(ParameterRows({}, 3), inputs()), inputs())
+
+
+def test_parameters_load_by_name():
+    (_, params), (_, other) = build(), build([1, 2, 3])
+    params.load({name: tensor.clone() for name, tensor in other.named().items()})
+    assert torch.equal(params.values, other.values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("net.0.bias"), r"net.0.bias should have shape \(3, 1, 8\), got none \(1 differ\)"),
+        (lambda t: t.update(extra=torch.zeros(2)), r"extra should have shape none, got \(2,\)"),
+        (lambda t: t.update({"net.0.bias": torch.zeros(1, 1, 8)}), r"should have shape \(3, 1, 8\), got \(1, 1, 8\)"),
+    ],
+)
+def test_parameters_of_another_network_are_refused_and_nothing_is_changed(change, message):
+    _, params = build()
+    before = params.values.clone()
+    tensors = {name: tensor + 1.0 for name, tensor in params.named().items()}
+    change(tensors)
+    with pytest.raises(ValueError, match=message):
+        params.load(tensors)
+    assert torch.equal(params.values, before)

@@ -1,0 +1,272 @@
+"""One kind of transition whatever the autoreset mode, on an env whose every number is known."""
+
+from functools import partial
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from entropic_rl.errors import EnvError
+from entropic_rl.spaces import action_spec, observation_spec
+from entropic_rl.vector import EnvBatch
+
+MODES = [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED]
+every_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+
+
+class Counter(gym.Env):
+    """Observes (episode, step, env); pays 10 * episode + step + 1; ends after ``limit`` steps, truncated if ``cut``."""
+
+    action_space = spaces.Discrete(2)
+    observation_space = spaces.Box(-100.0, 1e3, (3,))
+
+    def __init__(self, number=0, limit=3, cut=False):
+        self.number, self.limit, self.cut, self.episode = number, limit, cut, -1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode, self.steps = self.episode + 1, 0
+        return self.observe(), {"episode": self.episode}
+
+    def step(self, action):
+        assert self.steps < self.limit, "stepped after the end"
+        self.steps += 1
+        ended = self.steps == self.limit
+        return self.observe(), 10.0 * self.episode + self.steps, ended and not self.cut, ended and self.cut, {}
+
+    def observe(self):
+        return np.array([self.episode, self.steps, self.number], np.float32)
+
+
+ENTRY, PAIR = spaces.Discrete(10), spaces.Box(-100.0, 1e3, (2,))
+COMPOSITES = {
+    "dict": (spaces.Dict(b=ENTRY, a=PAIR), lambda entry, pair: {"b": entry, "a": pair}),
+    "nested": (spaces.Dict(b=ENTRY, a=spaces.Dict(c=PAIR)), lambda entry, pair: {"b": entry, "a": {"c": pair}}),
+    "underscore": (spaces.Dict(_b=ENTRY, a=PAIR), lambda entry, pair: {"_b": entry, "a": pair}),
+    "tuple": (spaces.Tuple([ENTRY, PAIR]), lambda entry, pair: (entry, pair)),
+    "discrete": (ENTRY, lambda entry, pair: entry),
+    "scalar": (spaces.Box(-1.0, 10.0, ()), lambda entry, pair: np.float32(entry)),
+}
+
+
+class Composite(Counter):
+    """The same numbers in another observation space."""
+
+    def __init__(self, kind, number=0, limit=3):
+        super().__init__(number, limit)
+        self.observation_space, self.arrange = COMPOSITES[kind]
+
+    def observe(self):
+        return self.arrange(np.int64(self.steps), np.array([self.episode, self.number], np.float32))
+
+
+def specs_of(env):
+    return {
+        "observation": observation_spec(env.single_observation_space),
+        "action": action_spec(env.single_action_space),
+    }
+
+
+def batch_of(makers, mode, n_runs=1, **options):
+    env = SyncVectorEnv(makers, autoreset_mode=mode)
+    batch = EnvBatch(env, n_runs, **specs_of(env), **options)
+    n_envs = len(makers) // n_runs
+    return batch, batch.reset([[100 * r + e for e in range(n_envs)] for r in range(n_runs)])
+
+
+def two_by_two(mode, **options):
+    """Runs of two envs each, limits (3, 2) and (4, 3), the second of each run cut by the clock."""
+    makers = [partial(Counter, i, limit, cut=bool(i % 2)) for i, limit in enumerate((3, 2, 4, 3))]
+    return batch_of(makers, mode, n_runs=2, **options)
+
+
+def valid_transitions(batch, obs, n_steps):
+    """Per sub-env the sequence (obs, reward, obs reached, terminated, truncated), reset rows left out."""
+    seen = [[] for _ in range(batch.n_runs * batch.n_envs)]
+    for _ in range(n_steps):
+        step = batch.step(torch.zeros(batch.n_runs, batch.n_envs, dtype=torch.int64))
+        ended = step.terminated | step.truncated
+        reached = (
+            step.next_obs if step.final_obs is None else torch.where(ended[..., None], step.final_obs, step.next_obs)
+        )
+        valid = torch.ones_like(ended) if step.valid is None else step.valid
+        parts = [x.flatten(0, 1).tolist() for x in (valid, obs, step.reward, reached, step.terminated, step.truncated)]
+        for record, (counts, *transition) in zip(seen, zip(*parts, strict=True), strict=True):
+            if counts:
+                record.append(transition)
+        obs = step.next_obs
+    return seen
+
+
+@every_mode
+def test_every_mode_gives_the_transitions_of_the_env_itself(mode):
+    batch, obs = two_by_two(mode)
+    for number, record in enumerate(valid_transitions(batch, obs, 12)):
+        limit = (3, 2, 4, 3)[number]
+        assert len(record) >= 8
+        for i, transition in enumerate(record):
+            episode, t = divmod(i, limit)
+            end = t == limit - 1
+            expected = [[episode, t, number], 10.0 * episode + t + 1, [episode, t + 1, number]]
+            assert transition == [*expected, end and number % 2 == 0, end and number % 2 == 1]
+
+
+@every_mode
+def test_episode_returns_and_lengths_are_exact(mode):
+    batch, obs = two_by_two(mode)
+    valid_transitions(batch, obs, 12)
+    # An episode k of n steps pays 10 k n + n (n + 1) / 2; in 12 steps three fit for n = 3 even with reset rows.
+    run = list(batch.episode_returns[0])
+    assert {6.0, 36.0, 66.0, 3.0, 23.0, 43.0} <= set(run)
+    lengths = dict(zip(run, batch.episode_lengths[0], strict=True))
+    assert [lengths[x] for x in (6.0, 36.0, 66.0, 3.0, 23.0, 43.0)] == [3, 3, 3, 2, 2, 2]
+    assert batch.episode_returns[1][0] == 6.0
+    assert batch.episode_returns[1][1] == 10.0
+    assert batch.n_episodes.tolist() == [len(returns) for returns in batch.episode_returns]
+    assert batch.n_episodes.tolist() == ([7, 5] if mode is AutoresetMode.NEXT_STEP else [10, 7])
+
+
+@every_mode
+def test_window_keeps_the_latest_episodes_and_every_end_is_told(mode):
+    batch, obs = two_by_two(mode, window=2)
+    told = []
+    batch.on_episode = lambda *episode: told.append(episode)
+    valid_transitions(batch, obs, 6)
+    assert told[0] == (1, 3.0, 2)
+    assert [r for index, r, _ in told if index < 2][-2:] == list(batch.episode_returns[0])
+    assert len(batch.episode_returns[0]) == 2
+
+
+@every_mode
+def test_only_next_step_mode_has_invalid_rows_right_after_an_end(mode):
+    batch, _ = two_by_two(mode)
+    ended = torch.zeros(2, 2, dtype=torch.bool)
+    for _ in range(12):
+        step = batch.step(torch.zeros(2, 2, dtype=torch.int64))
+        if mode is AutoresetMode.NEXT_STEP and ended.any():
+            assert torch.equal(step.valid, ~ended)
+            assert step.reward[ended].eq(0.0).all()
+        else:
+            assert step.valid is None
+        ended = step.terminated | step.truncated
+
+
+@every_mode
+def test_final_obs_is_given_exactly_when_an_episode_ends(mode):
+    batch, _ = two_by_two(mode)
+    for _ in range(8):
+        step = batch.step(torch.zeros(2, 2, dtype=torch.int64))
+        assert (step.final_obs is not None) == bool((step.terminated | step.truncated).any())
+
+
+@every_mode
+def test_stored_transitions_do_not_change_when_the_envs_go_on(mode):
+    batch, obs = two_by_two(mode, dtype=torch.float64)
+    steps = [batch.step(torch.zeros(2, 2, dtype=torch.int64)) for _ in range(3)]
+    kept = [[x.clone() for x in (s.next_obs, s.reward, s.terminated, s.truncated)] for s in steps]
+    first = obs.clone()
+    valid_transitions(batch, obs, 5)
+    assert torch.equal(obs, first)
+    assert all(
+        torch.equal(old, new)
+        for s, old_parts in zip(steps, kept, strict=True)
+        for old, new in zip(old_parts, (s.next_obs, s.reward, s.terminated, s.truncated), strict=True)
+    )
+
+
+@every_mode
+def test_final_obs_survives_envs_that_reuse_their_buffers(mode):
+    env = SyncVectorEnv([partial(Counter, i) for i in range(2)], copy=False, autoreset_mode=mode)
+    batch = EnvBatch(env, 1, **specs_of(env))
+    batch.reset([[0, 1]])
+    final_obs = [batch.step(torch.zeros(1, 2, dtype=torch.int64)).final_obs for _ in range(3)][-1]
+    assert final_obs.tolist() == [[[0.0, 3.0, 0.0], [0.0, 3.0, 1.0]]]
+
+
+@every_mode
+@pytest.mark.parametrize("kind", COMPOSITES)
+def test_composite_observations_arrive_like_plain_ones(mode, kind):
+    limits = (3, 2, 3)
+    batch, obs = batch_of([partial(Composite, kind, i, limit) for i, limit in enumerate(limits)], mode)
+    plain, plain_obs = batch_of([partial(Counter, i, limit) for i, limit in enumerate(limits)], mode)
+    space, arrange = COMPOSITES[kind]
+
+    def flat(numbers):
+        episode, step, number = numbers.tolist()
+        return spaces.flatten(space, arrange(np.int64(step), np.array([episode, number], np.float32))).tolist()
+
+    for _ in range(7):
+        assert obs[0].tolist() == [flat(row) for row in plain_obs[0]]
+        step, plain_step = (b.step(torch.zeros(1, 3, dtype=torch.int64)) for b in (batch, plain))
+        for i in plain_step.terminated[0].nonzero().flatten().tolist():
+            assert step.final_obs[0, i].tolist() == flat(plain_step.final_obs[0, i])
+        obs, plain_obs = step.next_obs, plain_step.next_obs
+
+
+def test_final_obs_given_as_one_batch_is_read_too():
+    # Vector envs that are not Gymnasium's may hand over final observations as a batch instead of an array of objects.
+    class Batched(SyncVectorEnv):
+        def step(self, actions):
+            *rest, info = super().step(actions)
+            if "final_obs" in info:
+                rows = [np.zeros(3, np.float32) if row is None else row for row in info["final_obs"]]
+                info["final_obs"] = np.stack(rows)
+            return (*rest, info)
+
+    env = Batched([partial(Counter, i) for i in range(2)], autoreset_mode=AutoresetMode.SAME_STEP)
+    batch = EnvBatch(env, 1, **specs_of(env))
+    batch.reset([[0, 1]])
+    steps = [batch.step(torch.zeros(1, 2, dtype=torch.int64)) for _ in range(3)]
+    assert steps[-1].final_obs.tolist() == [[[0.0, 3.0, 0.0], [0.0, 3.0, 1.0]]]
+
+
+@every_mode
+def test_reset_begins_anew_and_forgets_half_an_episode(mode):
+    batch, obs = two_by_two(mode)
+    batch.step(torch.zeros(2, 2, dtype=torch.int64))
+    obs = batch.reset([[0, 1], [2, 3]])
+    valid_transitions(batch, obs, 3)
+    assert (
+        batch.episode_returns[0][0] == 23.0
+    )  # episode 1 of the env with limit 2 pays 11 + 12; the step before is gone
+    assert batch.episode_lengths[0][0] == 2
+
+
+def test_seeds_reach_their_sub_envs_run_by_run():
+    batch, _ = two_by_two(AutoresetMode.SAME_STEP)
+    assert [env.unwrapped.np_random_seed for env in batch.env.envs] == [0, 1, 100, 101]
+
+
+def test_actions_reach_their_sub_envs_run_by_run():
+    batch, _ = two_by_two(AutoresetMode.SAME_STEP)
+    given = []
+    batch.env.step = lambda actions, step=batch.env.step: (given.append(actions), step(actions))[1]
+    batch.step(torch.tensor([[0, 1], [1, 1]]))
+    assert given[0].tolist() == [0, 1, 1, 1]
+
+
+def test_tensors_have_run_and_env_axes_and_the_asked_dtype():
+    batch, obs = two_by_two(AutoresetMode.SAME_STEP, dtype=torch.float64)
+    step = batch.step(torch.zeros(2, 2, dtype=torch.int64))
+    assert obs.shape == step.next_obs.shape == (2, 2, 3)
+    assert step.reward.shape == step.terminated.shape == (2, 2)
+    assert {obs.dtype, step.next_obs.dtype, step.reward.dtype} == {torch.float64}
+    assert step.terminated.dtype == step.truncated.dtype == torch.bool
+    assert obs[:, :, 2].tolist() == [[0.0, 1.0], [2.0, 3.0]]  # run-major
+
+
+@pytest.mark.parametrize("mode", [None, "sometimes", 3])
+def test_missing_or_unknown_autoreset_mode_is_refused(mode):
+    env = SyncVectorEnv([Counter])
+    env.metadata = {} if mode is None else {"autoreset_mode": mode}
+    with pytest.raises(EnvError, match=rf"metadata\['autoreset_mode'\] must be one of .*AutoresetMode, got {mode!r}"):
+        EnvBatch(env, 1, **specs_of(env))
+
+
+def test_close_closes_the_sub_envs():
+    batch, _ = two_by_two(AutoresetMode.SAME_STEP)
+    batch.close()
+    assert batch.env.closed
