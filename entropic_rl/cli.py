@@ -293,8 +293,9 @@ def _show_config(agent: str, run: RunConfig, config: Any) -> int:
 
 
 def _print_summary(summary: dict[str, Any], directory: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from entropic_rl.progress import make_console
 
     table = Table(title=f"{summary['env']}, seed {summary['seed']}, ent_coef {summary['ent_coef']}", show_header=False)
     low, high = summary["eval/mean_reward_low"], summary["eval/mean_reward_high"]
@@ -309,4 +310,4 @@ def _print_summary(summary: dict[str, Any], directory: Path) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value)
-    Console().print(table)
+    make_console().print(table)

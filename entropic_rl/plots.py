@@ -53,8 +53,8 @@ def plot_run(rows: Sequence[Mapping[str, float]], directory: Path, *, title: str
         axes.plot(*returns, color=_COLOURS[0], label="training, mean of the last 100 episodes")
         if len(evaluations[0]):
             axes.plot(*evaluations, color=_COLOURS[1], marker="o", ls="--", label="deterministic evaluation")
-        axes.legend()
         axes.set(xlabel="environment steps", ylabel="return")
+        axes.figure.legend(loc="outside lower center", ncols=2)
     with _figure(directory / "entropy.svg", title) as (axes,):
         axes.plot(*entropies, color=_COLOURS[0])
         _draw_ceiling(axes, max_entropy)
@@ -79,7 +79,13 @@ def plot_comparison(
         right.set(ylabel="policy entropy (nats)")
         _draw_ceiling(right, max_entropy)
         handles, labels = left.get_legend_handles_labels()
-        left.figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), title="ent_coef")
+        left.figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=min(len(labels), 6),
+            title="ent_coef (line: mean of the seeds, band: lowest to highest)",
+        )
 
 
 def curve(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,12 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["ProgressReport"]
+__all__ = ["ProgressReport", "make_console"]
+
+
+def make_console() -> Console:
+    """Where tables are printed; output that goes to a file is not squeezed into 80 columns."""
+    return Console(width=None if sys.stdout.isatty() else 140)
 
 
 class ProgressReport:

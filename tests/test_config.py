@@ -118,7 +118,7 @@ def test_replacing_a_field_checks_it():
 @pytest.mark.parametrize("name", ["env", "device", "seed", "vectorization", "wandb_mode"])
 def test_wrong_run_settings_are_named(name):
     values = {"env": "CartPole-v1"} | {name: {"env": "", "seed": -1}.get(name, "nonsense")}
-    with pytest.raises(ConfigError, match=f"^{name}: expected .*got"):
+    with pytest.raises(ConfigError, match=f"^{name}: .*got"):
         build(RunConfig, values)
 
 

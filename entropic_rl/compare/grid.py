@@ -9,8 +9,9 @@ from typing import Any
 
 from entropic_rl.config import RunConfig
 from entropic_rl.runs import Cell
+from entropic_rl.schedules import Schedule
 
-__all__ = ["make_cells"]
+__all__ = ["label", "make_cells"]
 
 
 def make_cells(run: RunConfig, configs: Sequence[Any], n_seeds: int, out: Path) -> list[Cell]:
@@ -22,8 +23,13 @@ def make_cells(run: RunConfig, configs: Sequence[Any], n_seeds: int, out: Path) 
         Cell(
             replace(run, seed=seed),
             config,
-            out / "cells" / f"ent_coef_{str(config.ent_coef).replace(':', '-')}__seed_{seed}",
+            out / "cells" / f"ent_coef_{label(config.ent_coef).replace(':', '-')}__seed_{seed}",
         )
         for config in configs
         for seed in range(run.seed, run.seed + n_seeds)
     ]
+
+
+def label(ent_coef: float | str) -> str:
+    """A coefficient as people write it: ``0``, ``0.01``, ``linear:0.01:0``."""
+    return str(Schedule.parse(ent_coef))

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-from rich.console import Console
 from rich.table import Table
 
+from entropic_rl.compare.grid import label
 from entropic_rl.plots import curve, plot_comparison
+from entropic_rl.progress import make_console
 from entropic_rl.run_directory import read_metrics, write_json
 from entropic_rl.runs import Cell
 from entropic_rl.tracking import versions
@@ -45,9 +46,9 @@ def write_report(
     metrics = [read_metrics(cell.directory) for cell in cells]
     for summary, rows in zip(summaries, metrics, strict=True):
         summary["steps_to_threshold"] = steps_to_threshold(rows, threshold)
-    labels = [str(cell.config.ent_coef) for cell in cells]
-    groups = {label: [s for s, own in zip(summaries, labels, strict=True) if own == label] for label in labels}
-    coefficients = [_group_row(label, group) for label, group in groups.items()]
+    labels = [label(cell.config.ent_coef) for cell in cells]
+    groups = {name: [s for s, own in zip(summaries, labels, strict=True) if own == name] for name in labels}
+    coefficients = [_group_row(name, group) for name, group in groups.items()]
     title = f"{agent.upper()} on {run.env}, {run.total_timesteps:,} steps, {len(cells) // len(groups)} seeds"
     write_json(
         out / "comparison.json",
@@ -66,9 +67,9 @@ def write_report(
     )
 
     def curves(name: str) -> dict[str, list[Any]]:
-        drawn: dict[str, list[Any]] = {label: [] for label in groups}
-        for label, rows in zip(labels, metrics, strict=True):
-            drawn[label].append(curve(rows, name))
+        drawn: dict[str, list[Any]] = {group: [] for group in groups}
+        for group, rows in zip(labels, metrics, strict=True):
+            drawn[group].append(curve(rows, name))
         return drawn
 
     plot_comparison(
@@ -79,7 +80,7 @@ def write_report(
         max_entropy=ceiling,
         threshold=threshold,
     )
-    console = Console()
+    console = make_console()
     console.print(_table(title, coefficients, threshold, ceiling))
     steps = sum(summary["global_step"] for summary in summaries)
     console.print(f"{len(cells)} runs in {seconds:.1f} s, {steps / seconds:,.0f} steps/s together; record in {out}")
@@ -95,12 +96,12 @@ def steps_to_threshold(rows: Sequence[dict[str, float]], threshold: float | None
     return next((int(row["global_step"]) for row in rows if row.get("rollout/ep_rew_mean", -1e300) >= threshold), None)
 
 
-def _group_row(label: str, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _group_row(name: str, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One coefficient over its seeds."""
     returns = [summary["eval/mean_reward"] for summary in group]
     reached = [summary["steps_to_threshold"] for summary in group if summary["steps_to_threshold"] is not None]
     return {
-        "ent_coef": label,
+        "ent_coef": name,
         "n_seeds": len(group),
         "return_mean": statistics.fmean(returns),
         "return_std": statistics.stdev(returns) if len(returns) > 1 else None,
@@ -116,7 +117,7 @@ def _group_row(label: str, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float | None, ceiling: float | None) -> Table:
-    table = Table(title=title, caption="evaluation on the same fresh episodes for every run; [lowest, highest seed]")
+    table = Table(title=title, caption="evaluation on the same fresh episodes for every run; in brackets the lowest and highest seed")
     table.add_column("ent_coef", justify="right")
     table.add_column("return, deterministic", justify="right")
     table.add_column("sampled", justify="right")
@@ -134,7 +135,7 @@ def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float 
         ]
         if threshold is not None:
             median = row["steps_to_threshold_median"]
-            cells.append(("> half never" if median is None else f"{median:,.0f}") +
+            cells.append(("not by most" if median is None else f"{median:,.0f}") +
                          f" ({row['n_reached']} of {row['n_seeds']})")  # fmt: skip
         table.add_row(*cells)
     return table

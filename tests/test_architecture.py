@@ -1,0 +1,267 @@
+"""The import rules of docs/architecture.md, the surface, and what a wheel holds."""
+
+import ast
+import importlib
+import importlib.util
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "entropic_rl"
+
+BASE = {"errors", "schedules"}
+CORE = {"entropy", "losses", "returns", "distributions", "coefficients", "streams"}
+MACHINERY = {"networks", "buffers", "normalization", "optimizers", "policies", "on_policy", "spaces", "vector"}
+LOOP = {
+    "training",
+    "evaluation",
+    "checkpoint",
+    "tracking",
+    "progress",
+    "plots",
+    "run_directory",
+    "environments",
+    "config",
+}
+
+# Module (or package) -> what of ours it may import, anywhere in it. A module that is not listed fails the test below:
+# adding one means deciding where it stands.
+MAY_IMPORT = {
+    "": set(),
+    "entropy": set(),
+    "losses": set(),
+    "errors": set(),
+    "presets": set(),
+    "progress": set(),
+    "plots": set(),
+    "schedules": set(),
+    "streams": set(),
+    "returns": {"losses"},  # for check_same_shape
+    "distributions": {"entropy"},
+    "coefficients": {"schedules"},
+    "networks": {"streams"},
+    "normalization": {"networks"},
+    "optimizers": {"networks"},
+    "spaces": {"errors"},
+    "environments": {"errors"},
+    "run_directory": {"errors"},
+    "config": BASE,
+    "flags": {"errors", "config"},
+    "vector": {"errors", "spaces"},
+    "buffers": {"spaces", "vector"},
+    "policies": CORE | MACHINERY,
+    "on_policy": CORE | MACHINERY,
+    "training": CORE | MACHINERY | BASE,
+    "evaluation": CORE | MACHINERY | BASE,
+    "checkpoint": CORE | MACHINERY | BASE | {"run_directory"},
+    "tracking": BASE | {"config", "run_directory"},
+    "runs": CORE | MACHINERY | BASE | LOOP,
+    "compare": CORE | MACHINERY | BASE | LOOP | {"compare", "runs"},
+    "agents": CORE | MACHINERY | BASE | {"config", "agents"},
+    "envs": {"streams", "envs"},
+    "replay": None,  # the verbs may import everything
+    "cli": None,
+    "benchmarks": None,
+}
+TORCH_FREE = {
+    "", "errors", "schedules", "presets", "config", "flags", "spaces", "environments", "run_directory", "cli", "replay",
+    "agents", "agents.config", "benchmarks.cli", "compare", "benchmarks",
+}  # fmt: skip
+HEAVY = {"torch", "stable_baselines3", "wandb", "matplotlib", "tensorboard", "safetensors", "scipy"}
+
+
+def sources():
+    """Module name without ``entropic_rl.`` -> file."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = path
+    for folder in ("agents", "envs"):  # rglob does not follow the links
+        for path in (ROOT / folder).glob("*.py"):
+            found[folder if path.stem == "__init__" else f"{folder}.{path.stem}"] = path
+    return found
+
+
+SOURCES = sources()
+every_module = pytest.mark.parametrize("name", sorted(SOURCES))
+
+
+def imports(path, *, top_level=False):
+    """Full names of everything a file imports; ``top_level`` leaves out functions and ``if TYPE_CHECKING``."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree)
+    if top_level:
+        nodes = [node for statement in tree.body if not isinstance(statement, ast.If) for node in flat(statement)]
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def flat(statement):
+    """A statement and what runs with it on import."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+        return []
+    return (
+        ast.walk(statement)
+        if not isinstance(statement, ast.ClassDef)
+        else [node for inner in statement.body for node in flat(inner)]
+    )
+
+
+def ours(names):
+    """Modules of ours among imported names, without ``entropic_rl.``."""
+    modules = set()
+    for name in names:
+        if name.split(".")[0] == "entropic_rl":
+            parts = name.split(".")[1:]
+            while parts and ".".join(parts) not in SOURCES:
+                parts.pop()
+            modules.add(".".join(parts))
+    return modules
+
+
+def test_every_module_has_a_place_in_the_table():
+    assert {name.split(".")[0] for name in SOURCES} == set(MAY_IMPORT)
+
+
+@every_module
+def test_modules_import_only_what_their_place_allows(name):
+    allowed = MAY_IMPORT[name.split(".")[0]]
+    if allowed is not None:
+        imported = {module.split(".")[0] for module in ours(imports(SOURCES[name]))}
+        assert imported <= allowed, f"entropic_rl.{name} may not import {sorted(imported - allowed)}"
+
+
+@pytest.mark.parametrize("name", sorted(TORCH_FREE))
+def test_modules_needed_for_help_are_free_of_torch(name):
+    imported = imports(SOURCES[name], top_level=True)
+    assert not {module.split(".")[0] for module in imported} & HEAVY
+    assert ours(imported) <= TORCH_FREE, "imports a module that may import torch"
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(SOURCES) if name.startswith("agents.")])
+def test_agents_do_not_import_each_other(name):
+    assert {module for module in ours(imports(SOURCES[name])) if module.startswith("agents")} <= {"agents.config"}
+
+
+@every_module
+def test_third_parties_stay_where_they_belong(name):
+    imported = {module.split(".")[0] for module in imports(SOURCES[name])}
+    assert "wandb" not in imported or name == "tracking"
+    assert "matplotlib" not in imported or name == "plots"
+    assert "stable_baselines3" not in imported or name.startswith("benchmarks")
+    assert not imported & {"scripts", "tests", "agents", "envs"}
+    if name in CORE:
+        assert not imported & {"gymnasium", "wandb", "rich", "yaml", "pydantic"}
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, entropic_rl; print(sorted(m for m in sys.modules if m in ('torch', 'gymnasium', 'numpy')))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+# Import names
+
+
+@pytest.mark.parametrize("path", ["agents/__init__.py", "agents/config.py", "envs/__init__.py"])
+def test_bare_names_of_the_mapped_folders_are_refused(path):
+    bare = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    spec = importlib.util.spec_from_file_location(bare, ROOT / path)
+    with pytest.raises(ImportError, match="import entropic_rl"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+@pytest.mark.parametrize("folder", ["agents", "envs"])
+def test_mapped_folders_are_imported_by_their_full_name(folder):
+    module = importlib.import_module(f"entropic_rl.{folder}")
+    assert Path(module.__file__).resolve() == ROOT / folder / "__init__.py"
+
+
+@pytest.mark.parametrize("folder", ["agents", "envs"])
+def test_links_for_type_checkers_lead_to_the_folders(folder):
+    assert (PACKAGE / folder).resolve() == ROOT / folder
+
+
+# Surface
+
+
+@every_module
+def test_every_module_begins_with_a_docstring(name):
+    assert ast.get_docstring(ast.parse(SOURCES[name].read_text()))
+
+
+@every_module
+def test_every_public_function_class_and_method_has_a_docstring(name):
+    for node in ast.walk(ast.parse(SOURCES[name].read_text())):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), node.name
+    for node in ast.parse(SOURCES[name].read_text()).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), node.name
+
+
+@every_module
+def test_all_names_exist(name):
+    module = importlib.import_module(f"entropic_rl.{name}".rstrip("."))
+    for public in getattr(module, "__all__", ()):
+        assert hasattr(module, public), public
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    {
+        "entropy": [
+            "categorical_entropy", "bernoulli_entropy", "gaussian_entropy", "tanh_gaussian_entropy", "tsallis_entropy",
+            "renyi_entropy",
+        ],
+        "losses": ["entropic_loss"],
+        "agents": ["A2C", "PPO", "A2CConfig", "PPOConfig"],
+    }.items(),
+)  # fmt: skip
+def test_promised_public_names_are_there(module, names):
+    assert set(names) <= set(importlib.import_module(f"entropic_rl.{module}").__all__)
+
+
+def test_unknown_agent_name_is_an_attribute_error():
+    from entropic_rl import agents
+
+    with pytest.raises(AttributeError, match="has no attribute 'SARSA'"):
+        _ = agents.SARSA
+
+
+@pytest.mark.parametrize("path", sorted(path for path in SOURCES.values()), ids=lambda path: path.name)
+def test_files_stay_short_enough_to_read(path):
+    assert len(path.read_text().splitlines()) <= 350
+
+
+def test_user_input_is_never_checked_by_assert():
+    for path in SOURCES.values():
+        assert not [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)], path
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_mapped_packages_and_nothing_else(tmp_path):
+    source = tmp_path / "source"  # a build leaves files beside what it builds
+    shutil.copytree(
+        ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".*", "tests", "runs", "build", "*.egg-info")
+    )
+    command = [sys.executable, "-m", "pip", "wheel", source, "--no-deps", "--no-build-isolation", "-w", tmp_path]
+    subprocess.run(command, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"entropic_rl/agents/ppo.py", "entropic_rl/envs/__init__.py", "entropic_rl/py.typed"} <= set(names)
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"entropic_rl"}
+    expected = {f"entropic_rl/{name.replace('.', '/')}" for name in SOURCES if name}
+    packed = {name.removesuffix(".py").removesuffix("/__init__") for name in names if name.endswith(".py")}
+    assert packed - {"entropic_rl"} == expected

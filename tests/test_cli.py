@@ -1,0 +1,488 @@
+"""The command line: what the verbs leave and print, and that every mistake is one line, exit code 2, nothing written."""
+
+import json
+import runpy
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from importlib import metadata
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+import yaml
+
+from entropic_rl.cli import main
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "--preset", "none", "--total-timesteps", "128", "--n-envs", "2", "--eval-episodes", "4", "--no-progress",
+    "--num-threads", "1", "--net-arch", "8", "--n-steps", "32",
+]  # fmt: skip
+PPO = [*TINY, "--batch-size", "32", "--n-epochs", "1"]
+TRAIN = ["train", "ppo", "--env", "CartPole-v1", *PPO]
+COMPARE = ["compare", "ppo", "--env", "CartPole-v1", *PPO]
+FILES = {
+    "config.json", "metrics.jsonl", "summary.json", "policy.json", "policy.safetensors", "learning_curve.svg",
+    "entropy.svg",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(monkeypatch, tmp_path):
+    place = tmp_path / "cwd"
+    place.mkdir()
+    monkeypatch.chdir(place)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """A finished training."""
+    directory = tmp_path_factory.mktemp("train") / "run"
+    assert main([*TRAIN, "--ent-coef", "0.01", "--seed", "5", "--run-dir", str(directory)]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    """A finished comparison of two coefficients with two seeds."""
+    directory = tmp_path_factory.mktemp("compare") / "out"
+    arguments = ["--ent-coef", "0", "linear:0.1:0", "--seeds", "2", "--seed", "7", "--threshold", "5"]
+    assert main([*COMPARE, *arguments, "--out", str(directory)]) == 0
+    return directory
+
+
+def assert_refused(capsys, arguments, *words, verb=None):
+    """One line on stderr that has the words; exit code 2; nothing on stdout; nothing written."""
+    before = set(Path().rglob("*"))
+    assert main(arguments, verb=verb) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+    assert set(Path().rglob("*")) == before
+    return err
+
+
+# train
+
+
+def test_train_leaves_a_run_directory(run_dir):
+    assert {path.name for path in run_dir.iterdir()} == FILES
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert (summary["seed"], summary["ent_coef"], summary["global_step"]) == (5, 0.01, 128)
+
+
+def test_train_prints_its_result_and_where_the_record_is(capsys):
+    assert main([*TRAIN, "--run-dir", "here"]) == 0
+    out, err = capsys.readouterr()
+    for word in ("CartPole-v1", "return", "entropy", "per second", "here"):
+        assert word in out
+    assert err == ""
+
+
+def test_train_without_a_run_directory_makes_one_under_runs(capsys):
+    assert main(["train", "a2c", "--env", "CartPole-v1", *TINY, "--seed", "4"]) == 0
+    [directory] = Path("runs").iterdir()
+    assert directory.name.startswith("CartPole-v1__a2c__4__")
+    assert {path.name for path in directory.iterdir()} == FILES
+
+
+def test_train_takes_a_new_or_an_empty_directory(capsys):
+    Path("empty").mkdir()
+    assert main([*TRAIN, "--run-dir", "empty"]) == 0
+    assert {path.name for path in Path("empty").iterdir()} == FILES
+
+
+def test_progress_goes_to_stderr(capsys):
+    arguments = [argument for argument in TRAIN if argument != "--no-progress"]
+    assert main([*arguments, "--run-dir", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert "steps/s" in err
+    assert "steps/s" not in out
+
+
+def test_show_config_prints_settings_that_can_be_given_back(capsys):
+    arguments = ["train", "ppo", "--env", "CartPole-v1", "--ent-coef", "0.02", "--show-config"]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    settings = yaml.safe_load(text)
+    assert settings["env"] == "CartPole-v1"
+    assert (settings["ent_coef"], settings["n_steps"], settings["clip_range"]) == (0.02, 32, "linear:0.2:0")
+    assert not list(Path().iterdir())
+    Path("settings.yaml").write_text(text)
+    assert main(["train", "ppo", "--preset", "none", "--config", "settings.yaml", "--show-config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == settings
+
+
+def test_interrupted_training_says_so_and_exits_with_130(capsys, monkeypatch):
+    def interrupted(self, progress):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("entropic_rl.agents.ppo.PPO.update", interrupted)
+    assert main([*TRAIN, "--run-dir", "run"]) == 130
+    assert capsys.readouterr().err == "entropic-rl train: interrupted\n"
+
+
+def test_environments_of_other_packages_are_found(capsys, monkeypatch):
+    Path("my_envs.py").write_text(
+        "import gymnasium as gym\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "gym.register('mine/Pole-v0', CartPoleEnv, max_episode_steps=20)\n"
+    )
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    try:
+        arguments = ["train", "ppo", "--env", "mine/Pole-v0", "--gym-packages", "my_envs", *PPO, "--run-dir", "run"]
+        assert main(arguments) == 0
+        assert main(["evaluate", "run", "--episodes", "3", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["mean_reward"] <= 20
+    finally:
+        gym.registry.pop("mine/Pole-v0", None)
+        sys.modules.pop("my_envs", None)
+
+
+# compare
+
+
+def test_compare_leaves_a_run_directory_per_cell(comparison):
+    assert {path.name for path in comparison.iterdir()} == {"cells", "comparison.json", "comparison.svg"}
+    cells = sorted((comparison / "cells").iterdir())
+    assert [cell.name for cell in cells] == [
+        f"ent_coef_{coef}__seed_{seed}" for coef in ("0.0", "linear-0.1-0") for seed in (7, 8)
+    ]
+    for cell in cells:
+        assert {path.name for path in cell.iterdir()} == FILES
+        assert json.loads((cell / "config.json").read_text())["wandb_group"] == comparison.name
+
+
+def test_comparison_json_has_a_row_per_coefficient_and_per_cell(comparison):
+    content = json.loads((comparison / "comparison.json").read_text())
+    assert [row["ent_coef"] for row in content["coefficients"]] == ["0.0", "linear:0.1:0"]
+    for row in content["coefficients"]:
+        cells = [cell for cell in content["cells"] if str(cell["ent_coef"]) == row["ent_coef"]]
+        returns = [cell["eval/mean_reward"] for cell in cells]
+        assert row["n_seeds"] == len(cells) == 2
+        assert row["return_mean"] == pytest.approx(sum(returns) / 2)
+        assert row["return_std"] == pytest.approx(abs(returns[0] - returns[1]) / 2**0.5)
+        assert (row["return_min"], row["return_max"]) == (min(returns), max(returns))
+        assert row["n_reached"] == 2  # CartPole stands longer than 5 steps from the first
+        assert row["steps_to_threshold_median"] == 64
+    assert content["threshold"] == 5
+    for cell in content["cells"]:
+        assert json.loads((comparison / cell["directory"] / "summary.json").read_text()).items() <= cell.items()
+
+
+def test_comparison_figure_is_xml_and_names_the_coefficients(comparison):
+    text = " ".join(part.strip() for part in ET.parse(comparison / "comparison.svg").getroot().itertext())
+    for word in ("PPO on CartPole-v1", "2 seeds", "ent_coef", "0.0", "linear:0.1:0", "entropy"):
+        assert word in text
+
+
+def test_compare_prints_a_row_per_coefficient(capsys):
+    arguments = ["--ent-coef", "0", "0.5", "--seeds", "2", "--out", "out"]
+    assert main([*COMPARE, *arguments]) == 0
+    out = capsys.readouterr().out
+    for word in ("ent_coef", "steps to 475", "0.0", "0.5", "never", "4 runs in"):
+        assert word in out
+
+
+@pytest.mark.filterwarnings("ignore:.*Using the latest versioned environment.*:UserWarning")
+@pytest.mark.parametrize("env_id", ["CartPole", "gymnasium.envs.classic_control:CartPole-v1", "test/Bandit-v0"])
+def test_compare_finishes_for_ids_of_every_form(capsys, env_id):
+    arguments = ["compare", "ppo", "--env", env_id, *PPO, "--ent-coef", "0", "0.5", "--seeds", "2", "--out", "out"]
+    assert main(arguments) == 0
+    assert Path("out/comparison.json").exists()
+
+
+def test_compare_with_one_seed_warns_that_there_is_no_spread(capsys):
+    assert main([*COMPARE, "--ent-coef", "0", "0.5", "--seeds", "1", "--out", "out"]) == 0
+    assert "one seed shows no spread" in capsys.readouterr().err
+
+
+# evaluate
+
+
+def test_evaluate_prints_mean_deviation_and_interval(run_dir, capsys):
+    assert main(["evaluate", str(run_dir), "--episodes", "3"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("CartPole-v1: ")
+    assert "over 3 deterministic episodes (95 % interval of the mean [" in out
+
+
+@pytest.mark.parametrize("flags", [[], ["--stochastic"]])
+def test_evaluate_json_is_one_object(run_dir, capsys, flags):
+    assert main(["evaluate", str(run_dir), "--episodes", "3", "--json", *flags]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["episodes"] == len(result["returns"]) == 3
+    assert result["mean_reward"] == pytest.approx(sum(result["returns"]) / 3)
+    assert result["std_reward"] >= 0
+    assert result["deterministic"] is not bool(flags)
+
+
+def test_evaluate_repeats_exactly_by_seed(run_dir, capsys):
+    outputs = []
+    for seed in ("1", "1", "2"):
+        assert main(["evaluate", str(run_dir), "--episodes", "8", "--stochastic", "--seed", seed, "--json"]) == 0
+        outputs.append(json.loads(capsys.readouterr().out)["returns"])
+    assert outputs[0] == outputs[1] != outputs[2]
+
+
+def test_evaluate_needs_no_more_than_the_run_directory(run_dir, capsys):
+    (Path("copy")).mkdir()
+    for name in ("config.json", "policy.json", "policy.safetensors"):
+        (Path("copy") / name).write_bytes((run_dir / name).read_bytes())
+    assert main(["evaluate", "copy", "--episodes", "2"]) == 0
+
+
+def test_evaluate_refuses_a_policy_for_another_env(run_dir, capsys):
+    arguments = ["evaluate", str(run_dir), "--env", "Acrobot-v1"]
+    assert_refused(capsys, arguments, "trained for 4 observation", "6 observation", "evaluate it on the env")
+
+
+def test_evaluate_refuses_directories_without_a_policy(run_dir, capsys):
+    assert_refused(capsys, ["evaluate", "nowhere"], "no run directory nowhere", "expected")
+    Path("empty").mkdir()
+    assert_refused(capsys, ["evaluate", "empty"], "no config.json in empty", "expected a run directory")
+    (Path("empty") / "config.json").write_text('{"agent": "sarsa"}')
+    assert_refused(capsys, ["evaluate", "empty"], "expected an agent of ['ppo', 'a2c'], got 'sarsa'")
+    (Path("empty") / "config.json").write_bytes((run_dir / "config.json").read_bytes())
+    assert_refused(capsys, ["evaluate", "empty"], "no policy.json in empty")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--episodes", "0"], ["--episodes: expected at least 1, got 0"]),
+        (["--episodes", "x"], ["--episodes", "'x'"]),
+        (["--seed", "-1"], ["--seed: expected at least 0, got -1"]),
+        (["--seed", str(2**70)], ["seed", str(2**70), "expected"]),
+        (["--device", "abacus"], ["device", "abacus", "expected"]),
+        (["--device", "cuda:x"], ["device", "cuda:x", "expected"]),
+        (["--render", "--video", "films"], ["--render and --video"]),
+        (["--episode", "3"], ["unknown argument '--episode'; did you mean '--episodes'?"]),
+        (["--env", "CartPoole-v1"], ["unknown env id 'CartPoole-v1'", "did you mean 'CartPole-v1'?"]),
+    ],
+)
+def test_evaluate_refuses_bad_flags(run_dir, capsys, flags, words):
+    assert_refused(capsys, ["evaluate", str(run_dir), *flags], *words)
+
+
+def test_video_without_moviepy_names_the_pip_install(run_dir, capsys, monkeypatch):
+    monkeypatch.setattr("entropic_rl.replay.find_spec", lambda name: None)
+    arguments = ["evaluate", str(run_dir), "--video", "films"]
+    assert_refused(capsys, arguments, "--video needs moviepy", "pip install", "entropic-rl[video]")
+
+
+# Bad input
+
+BAD = {
+    "unknown env": (["--env", "CartPoole-v1"], ["'CartPoole-v1'", "expected", "did you mean 'CartPole-v1'?"]),
+    "negative coefficient": (["--ent-coef", "-0.5"], ["ent_coef: expected >= 0, got -0.5"]),
+    "NaN coefficient": (["--ent-coef", "nan"], ["ent_coef: ", "expected", "nan"]),
+    "infinite coefficient": (["--ent-coef", "inf"], ["ent_coef: ", "expected", "inf"]),
+    "negative schedule": (["--ent-coef", "linear:0.1:-1"], ["ent_coef: expected >= 0, got linear:0.1:-1"]),
+    "batch": (["--batch-size", "999"], ["batch_size: expected at most", "got 999", "lower --batch-size or raise"]),
+    "unknown flag": (["--ent-coeff", "0"], ["unknown argument '--ent-coeff'; did you mean '--ent-coef'?"]),
+    "abbreviated flag": (["--total", "5"], ["unknown argument '--total'"]),
+    "no number": (["--n-steps", "many"], ["n_steps: expected a valid integer", "got 'many'"]),
+    "zero steps": (["--total-timesteps", "0"], ["total_timesteps: expected", "got 0"]),
+    "negative seed": (["--seed", "-1"], ["seed: expected", "got -1"]),
+    "unknown device": (["--device", "abacus"], ["device: expected auto, cpu, cuda, cuda:N or mps, got 'abacus'"]),
+    "unknown argument of the env": (["--env-kwargs", "gravitas=9"], ["'gravitas'", "check --env-kwargs"]),
+    "missing package": (["--gym-packages", "no_such_pkg"], ["--gym-packages: cannot import 'no_such_pkg'", "install"]),
+    "unsupported action space": (["--env", "test/Oddity-v0"], ["unsupported action space Text", "expected Discrete"]),
+    "unsupported observation space": (
+        ["--env", "test/Oddity-v0", "--env-kwargs", "odd=observation"],
+        ["unsupported observation space Text", "expected Box"],
+    ),
+    "unknown preset": (["--preset", "nowhere"], ["--preset: expected auto, none or one of", "got 'nowhere'"]),
+    "missing yaml": (["--config", "nope.yaml"], ["--config: cannot read nope.yaml"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_of_train_is_one_line_and_leaves_nothing(capsys, case):
+    flags, words = BAD[case]
+    err = assert_refused(capsys, [*TRAIN, *flags, "--run-dir", "run"], *words)
+    assert err.startswith("entropic-rl train: error: ")
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in BAD if not {"--ent-coef", "--ent-coeff"} & set(BAD[case][0])] + ["unknown flag"]
+)
+def test_bad_input_of_compare_is_one_line_and_leaves_nothing(capsys, case):
+    flags, words = BAD[case]
+    err = assert_refused(capsys, [*COMPARE, "--ent-coef", "0", "1", *flags, "--out", "out"], *words)
+    assert err.startswith("entropic-rl compare: error: ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--ent-coef", "0", "-0.1"], ["ent_coef: expected >= 0, got -0.1"]),
+        (["--ent-coef", "0", "nan"], ["ent_coef: ", "nan"]),
+        (["--ent-coef", "0.1", "1e-1"], ["--ent-coef: expected different coefficients, got 0.1 more than once"]),
+        (["--ent-coef", "0", "--seeds", "0"], ["--seeds: expected at least 1, got 0"]),
+        (["--ent-coef", "0", "--seeds", "2", "--seed", str(2**63 - 1)], ["seed"]),
+        ([], ["--ent-coef"]),
+    ],
+)
+def test_bad_grids_are_refused(capsys, flags, words):
+    assert_refused(capsys, [*COMPARE, "--out", "out", *flags], *words)
+
+
+def test_unknown_key_in_a_yaml_file_is_refused_with_a_suggestion(capsys):
+    Path("settings.yaml").write_text("ent_koef: 0.1\n")
+    words = ["settings.yaml has unknown key 'ent_koef'; did you mean 'ent_coef'?"]
+    assert_refused(capsys, [*TRAIN, "--config", "settings.yaml", "--run-dir", "run"], *words)
+
+
+def test_missing_extra_names_the_pip_install(capsys):
+    def make():
+        raise gym.error.DependencyNotInstalled("Box2D is not installed")
+
+    gym.register("test/NeedsBox2D-v0", make)
+    try:
+        arguments = ["train", "ppo", "--env", "test/NeedsBox2D-v0", *PPO, "--run-dir", "run"]
+        assert_refused(capsys, arguments, 'pip install "entropic-rl[box2d]"')
+    finally:
+        del gym.registry["test/NeedsBox2D-v0"]
+
+
+def test_env_that_fails_on_its_arguments_is_told_in_one_line(capsys):
+    arguments = ["train", "ppo", "--env", "FrozenLake-v1", "--env-kwargs", "map_name=nope", *PPO, "--run-dir", "run"]
+    assert_refused(capsys, arguments, "FrozenLake-v1", "nope", "--env-kwargs")
+
+
+def test_full_run_directory_is_refused_and_left_as_it_is(capsys):
+    Path("full").mkdir()
+    (Path("full") / "notes.txt").write_text("mine")
+    words = ["run directory full is not empty", "expected a new or empty one", "choose another"]
+    assert_refused(capsys, [*TRAIN, "--run-dir", "full"], *words)
+    assert_refused(capsys, [*COMPARE, "--ent-coef", "0", "1", "--out", "full"], *words)
+    assert (Path("full") / "notes.txt").read_text() == "mine"
+
+
+def test_run_directory_under_a_file_is_refused(capsys):
+    Path("file").touch()
+    assert_refused(capsys, [*TRAIN, "--run-dir", "file"], "file", "is a file", "choose another")
+    assert_refused(capsys, [*TRAIN, "--run-dir", "file/run"], "is a file", "choose another")
+
+
+def test_run_directory_that_cannot_be_written_is_refused(capsys, monkeypatch):
+    Path("closed").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    assert_refused(capsys, [*TRAIN, "--run-dir", "closed"], "closed cannot be written", "choose another")
+    assert_refused(capsys, [*TRAIN, "--run-dir", "closed/run"], "cannot be written", "choose another")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that takes no directories")
+def test_run_directory_that_the_system_refuses_to_make_is_told_in_one_line(capsys):
+    assert_refused(capsys, [*TRAIN, "--run-dir", "/proc/run"], "/proc/run", "choose another")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:99", "mps"])
+def test_unavailable_device_is_refused(capsys, monkeypatch, device):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    words = [f"--device {device} is not available here", "use --device cpu"]
+    assert_refused(capsys, [*TRAIN, "--device", device, "--run-dir", "run"], *words)
+
+
+def test_missing_env_is_told(capsys):
+    assert_refused(capsys, ["train", "ppo", "--run-dir", "run"], "env is missing: give --env")
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["train"], ["train", "sarsa"], ["compare", "ppo", "--env", "x"]])
+def test_incomplete_commands_are_told(capsys, arguments):
+    err = assert_refused(capsys, arguments, "error: ")
+    assert err.rstrip().endswith("--help)")
+
+
+def test_scripts_name_themselves_in_errors(capsys):
+    err = assert_refused(capsys, ["ppo", "--env", "CartPoole-v1"], "CartPoole", verb="train")
+    assert err.startswith("train.py: error: ")
+
+
+# Help, version, scripts
+
+
+@pytest.mark.parametrize("agent", ["ppo", "a2c"])
+@pytest.mark.parametrize("verb", ["train", "compare"])
+def test_help_of_an_agent_lists_its_settings(capsys, verb, agent):
+    with pytest.raises(SystemExit) as caught:
+        main([verb, agent, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--env", "--total-timesteps", "--ent-coef", "--seed", "--learning-rate", "--wandb-mode", "--preset"):
+        assert flag in text
+    assert ("--clip-range" in text) is (agent == "ppo")
+
+
+def test_version_is_that_of_the_distribution(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.strip() == metadata.version("entropic-rl")
+
+
+def test_help_and_config_errors_load_nothing_heavy():
+    code = """
+import contextlib, io, json, sys
+from entropic_rl.cli import main
+commands = [[]]
+for verb in ("train", "compare"):
+    commands += [[verb, "--help"], [verb, "ppo", "--help"], [verb, "a2c", "--help"]]
+for agent in ("ppo", "a2c"):
+    for flags in (["--env", "CartPoole-v1"], ["--env", "CartPole-v1", "--gamma", "7"], ["--nope"], ["--device", "gpu"],
+                  ["--env", "CartPole-v1", "--config", "nope.yaml"], ["--env", "CartPole-v1", "--show-config"]):
+        commands += [["train", agent, *flags], ["compare", agent, "--ent-coef", "0", "--out", "x", *flags]]
+commands += [["evaluate", "--help"], ["evaluate", "nowhere"], ["--version"]]
+codes = []
+for command in commands:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            codes.append(main(command))
+        except SystemExit as stop:
+            codes.append(stop.code)
+heavy = {"torch", "stable_baselines3", "wandb", "matplotlib", "tensorboard"} & set(sys.modules)
+print(json.dumps({"heavy": sorted(heavy), "codes": sorted(set(codes))}))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout) == {"heavy": [], "codes": [0, 2]}
+
+
+def run_script(monkeypatch, name, *arguments):
+    """Run a script in this process; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "scripts" / name), *arguments])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
+    return stop.value.code
+
+
+def test_scripts_train_compare_and_evaluate(capsys, monkeypatch):
+    assert run_script(monkeypatch, "train.py", *TRAIN[1:], "--run-dir", "run") == 0
+    flags = ["--ent-coef", "0", "1", "--seeds", "2", "--out", "out"]
+    assert run_script(monkeypatch, "compare.py", *COMPARE[1:], *flags) == 0
+    capsys.readouterr()
+    assert run_script(monkeypatch, "evaluate.py", "out/cells/ent_coef_1.0__seed_1", "--episodes", "2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] == 2
+    command = json.loads(Path("run/config.json").read_text())["command"]
+    assert command == ["train.py", *TRAIN[1:], "--run-dir", "run"]
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))
+def test_every_script_has_help_and_refuses_nonsense(capsys, monkeypatch, script):
+    assert run_script(monkeypatch, script, "--help") == 0
+    assert script in capsys.readouterr().out
+    assert run_script(monkeypatch, script, "--nonsense") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))
+def test_scripts_are_thin(script):
+    assert len((ROOT / "scripts" / script).read_text().splitlines()) < 80
