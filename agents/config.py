@@ -12,6 +12,7 @@ from pydantic import Field
 from typing_extensions import Doc
 
 from entropic_rl.config import Count, Finite, Fraction, NonNegative, Positive, PositiveScheduled, Scheduled, settings
+from entropic_rl.errors import ConfigError
 
 if __name__ != "entropic_rl.agents.config":
     raise ImportError(f"import entropic_rl.agents.config, not {__name__}")
@@ -73,10 +74,14 @@ AGENT_CONFIGS = {"ppo": PPOConfig, "a2c": A2CConfig}
 
 
 def check_batch_size(batch_size: int, n_steps: int, n_envs: int) -> None:
-    """Raises ValueError if a minibatch is larger than a rollout."""
+    """Refuse a minibatch larger than a rollout.
+
+    Raises:
+        ConfigError: stating both sizes.
+    """
     rollout = n_steps * n_envs
     if batch_size > rollout:
-        raise ValueError(
+        raise ConfigError(
             f"batch_size: expected at most n_steps * n_envs = {n_steps} * {n_envs} = {rollout}, got {batch_size}; "
             f"lower --batch-size or raise --n-steps"
         )

@@ -90,20 +90,26 @@ class PPO:
         c = self._coefficients.at(progress)
         samples = prepare(self._collector.rollout, self.policy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
         target_kl = self.config.target_kl
-        active = None if target_kl is None else torch.ones_like(c["ent_coef"], dtype=torch.bool)
+        active = torch.ones_like(c["ent_coef"], dtype=torch.bool)  # [R], runs that have not passed target_kl
         history: list[dict[str, Tensor]] = []
+        counted: list[Tensor] = []
+        first_order = self._minibatch_stream.position
         for _ in range(self.config.n_epochs):
             for batch in minibatches(samples, self.config.batch_size, self._minibatch_stream):
                 loss, metrics = self._loss(batch, c)
-                if target_kl is not None and active is not None:
+                counted.append(active)
+                if target_kl is not None:
                     active = active & (metrics["train/approx_kl"] <= 1.5 * target_kl)
-                metrics["train/grad_norm"] = self._step(loss, c, active)
+                metrics["train/grad_norm"] = self._step(loss, c, None if target_kl is None else active)
                 history.append(metrics)
-            if active is not None and not active.any():
+            if target_kl is not None and not active.any():
                 break
+        # However many epochs were run: a run's next orders may not depend on when its neighbours stopped.
+        self._minibatch_stream.position = first_order + self.config.n_epochs
         self._collector.rollout.clear()
+        weight = torch.stack(counted, 1)
         return {
-            **{name: torch.stack([metrics[name] for metrics in history]).mean(0) for name in history[0]},
+            **{name: masked_mean(torch.stack([m[name] for m in history], 1), weight) for name in history[0]},
             **rollout_metrics(samples, self.policy, c["ent_coef"], normalized=self.config.normalize_advantage),
             "train/learning_rate": c["learning_rate"].clone(),
             "train/clip_range": c["clip_range"].clone(),

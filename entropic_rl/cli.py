@@ -22,6 +22,7 @@ from entropic_rl.errors import ConfigError, UserError
 from entropic_rl.flags import Parser, add_settings, given
 from entropic_rl.presets import PRESETS, preset
 from entropic_rl.run_directory import check_run_directory
+from entropic_rl.schedules import Schedule
 
 __all__ = ["add_common_flags", "main", "resolve"]
 
@@ -106,7 +107,9 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
     configs = [build(type(config), jsonable(config) | {"ent_coef": coef}) for coef in args.ent_coefs]
     coefs = [c.ent_coef for c in configs]
     if repeated := {coef for coef in coefs if coefs.count(coef) > 1}:
-        raise ConfigError(f"--ent-coef: expected different coefficients, got {repeated.pop()} more than once")
+        raise ConfigError(
+            f"--ent-coef: expected different coefficients, got {Schedule.parse(repeated.pop())} more than once"
+        )
     if args.show_config:
         return _show_config(args.agent, run, configs[0])
     check_run_directory(args.out)
@@ -174,14 +177,9 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
 _VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {"train": train, "compare": compare, "evaluate": evaluate}
 
 
-class _AgentParser(Parser):
+def _agent_parser(prog: str, description: str, example: str) -> Parser:
     """A parser with one sub-parser per agent, so that ``VERB AGENT --help`` shows that agent's own flags."""
-
-    subparsers: dict[str, Parser]
-
-
-def _agent_parser(prog: str, description: str, example: str) -> _AgentParser:
-    parser = _AgentParser(
+    parser = Parser(
         prog=prog,
         description=description,
         epilog=f"example: {example}   ({prog} ppo --help lists every setting)",

@@ -165,13 +165,13 @@ def _describe(cls: type[Any], item: Any) -> str:
     if item["type"] == "unexpected_keyword_argument":
         return f"unknown setting {name!r}{suggestion(name, (f.name for f in dataclasses.fields(cls)))}"
     if item["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"{name} is missing: give --{name.replace('_', '-')}"
+        return f"{name} is missing: give --{name.replace('_', '-')} ({field_docs(cls)[name]})"
     message = item["msg"].removeprefix("Value error, ")
     if not location:  # a rule about several fields, stated in full by the class
         return message
     if item["type"] == "string_pattern_mismatch":
         message = f"expected {field_docs(cls)[name].split(';')[0]}"
-    message = message.replace("Input should be ", "expected ")
+    message = message.replace("Input should be ", "expected ").split(", unable to parse")[0]
     message = message[0].lower() + message[1:]
     shown = "NaN" if isinstance(given, float) and math.isnan(given) else repr(given)
     return f"{name}: {message}" + ("" if "got" in message else f", got {shown}")

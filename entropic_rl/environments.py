@@ -20,6 +20,7 @@ from entropic_rl.errors import EnvError
 
 __all__ = ["import_gym_packages", "make_env", "make_vector_env"]
 
+_PACKAGES = {"ALE": "ale_py", "MiniGrid": "minigrid", "BabyAI": "minigrid"}
 _EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari", "atari": "atari", "minigrid": "minigrid"}
 
 
@@ -89,25 +90,25 @@ def _clear_errors(env_id: str, kwargs: Mapping[str, Any] | None) -> Iterator[Non
     except gym.error.Error as error:
         raise EnvError(f"cannot make env {env_id!r}: {_first_line(error)}") from None
     except TypeError as error:
+        cause = _first_line(error).partition(" was raised")[0]
         raise EnvError(
-            f"env {env_id!r} does not take the arguments {dict(kwargs or {})}: {_first_line(error)}; check --env-kwargs"
+            f"env {env_id!r} does not take the arguments {dict(kwargs or {})}: {cause}; check --env-kwargs"
         ) from None
     except ModuleNotFoundError as error:
         raise EnvError(_missing_dependency(env_id, error)) from None
 
 
 def _unknown_id(env_id: str, error: Exception) -> str:
-    known = list(gym.registry)
-    name = env_id.rsplit("/", 1)[-1]
-    close = difflib.get_close_matches(env_id, known, n=1, cutoff=0.6) or difflib.get_close_matches(
-        name, known, n=1, cutoff=0.6
-    )
+    namespace = env_id.rpartition("/")[0]
+    known = [name for name in gym.registry if name.rpartition("/")[0] == namespace]
+    close = difflib.get_close_matches(env_id, known, n=1, cutoff=0.6)
     hint = (
         f"did you mean {close[0]!r}?"
         if close
         else "list ids with python -c 'import gymnasium; gymnasium.pprint_registry()'"
     )
-    packages = "ids of other packages need --gym-packages PACKAGE"
+    package = _PACKAGES.get(namespace or env_id.partition("-")[0], "PACKAGE")
+    packages = f"ids of other packages need --gym-packages {package}"
     return f"unknown env id {env_id!r}: expected a registered Gymnasium id; {hint} ({packages})"
 
 

@@ -20,11 +20,16 @@ _UNSET: Any = argparse.SUPPRESS
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises :class:`ConfigError` with one line and a suggestion instead of exiting."""
+    """An argument parser that raises :class:`ConfigError` with one line and a suggestion instead of exiting.
+
+    Attributes:
+        subparsers: parsers by agent name, where the flags depend on the agent.
+    """
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", _HelpFormatter)
         super().__init__(allow_abbrev=False, **options)
+        self.subparsers: dict[str, Parser] = {}
 
     def error(self, message: str) -> NoReturn:
         """Turn argparse's complaint into one line."""
@@ -35,7 +40,8 @@ class Parser(argparse.ArgumentParser):
         namespace, unknown = self.parse_known_args(arguments)
         if unknown:
             name = unknown[0].split("=", 1)[0]
-            flags = [flag for action in self._actions for flag in action.option_strings]
+            chosen = self.subparsers.get(getattr(namespace, "agent", ""), self)
+            flags = [flag for action in chosen._actions for flag in action.option_strings]
             self.error(f"unknown argument {name!r}{suggestion(name, flags)}")
         return namespace
 

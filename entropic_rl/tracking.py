@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from entropic_rl.config import RunConfig
-from entropic_rl.errors import ConfigError
+from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.run_directory import write_json
 
 __all__ = ["Recorder", "versions"]
@@ -38,7 +38,12 @@ class Recorder:
     def __init__(self, directory: Path, config: Mapping[str, Any], run: RunConfig, *, job_type: str = "train") -> None:
         self.directory = directory
         tensorboard = _tensorboard_writer() if run.tensorboard else None
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"cannot make run directory {directory}: {error.strerror}; choose another"
+            ) from None
         write_json(directory / "config.json", config)
         self._metrics: TextIO = (directory / "metrics.jsonl").open("w", buffering=1)
         self._wandb = _start_wandb(directory, config, run, job_type) if run.track else None

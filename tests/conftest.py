@@ -1,5 +1,7 @@
 """Shared by all tests: one torch thread, no tracker account, and small environments under ``test/...`` ids."""
 
+from typing import Any, ClassVar
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -78,7 +80,7 @@ class Lottery(gym.Env):
 class Identity(gym.Env):
     """Shows two random bits for 8 steps; an action that repeats them earns 1 per step, half a match half of it."""
 
-    observations = {
+    observations: ClassVar[dict[str, Any]] = {
         "box": (spaces.Box(0.0, 1.0, (2,), np.float32), lambda bits: bits.astype(np.float32)),
         "discrete": (spaces.Discrete(4, start=3), lambda bits: 3 + 2 * bits[0] + bits[1]),
         "multi-discrete": (spaces.MultiDiscrete([2, 2]), lambda bits: bits),
@@ -88,7 +90,7 @@ class Identity(gym.Env):
             lambda bits: {"first": bits[0], "second": bits[1:].astype(np.float32)},
         ),
     }
-    actions = {
+    actions: ClassVar[dict[str, Any]] = {
         "discrete": (spaces.Discrete(4, start=3), lambda a, bits: float(a == 3 + 2 * bits[0] + bits[1])),
         "multi-discrete": (spaces.MultiDiscrete([2, 2]), lambda a, bits: float((a == bits).mean())),
         "multi-binary": (spaces.MultiBinary(2), lambda a, bits: float((a == bits).mean())),

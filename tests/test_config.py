@@ -201,7 +201,7 @@ def test_missing_yaml_file_is_named(tmp_path):
 def test_binary_yaml_file_is_told_in_one_line(tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(ConfigError, match="--config: .* is not YAML") as caught:
+    with pytest.raises(ConfigError, match=r"--config: .* is not YAML") as caught:
         load_yaml(path, [])
     assert "\n" not in str(caught.value)
 
@@ -244,7 +244,7 @@ def test_a_flag_equal_to_the_default_still_wins_over_the_preset():
 
 
 def test_mistakes_in_run_and_agent_settings_are_told_together():
-    with pytest.raises(ConfigError, match="n_envs: .*gamma: "):
+    with pytest.raises(ConfigError, match=r"n_envs: .*gamma: "):
         resolved("ppo", "--env", "CartPole-v1", "--n-envs", "0", "--gamma", "3")
 
 

@@ -94,7 +94,7 @@ def test_malformed_pair_is_told(pair):
 
 
 def test_choice_outside_the_list_is_told_with_the_list():
-    with pytest.raises(ConfigError, match="wandb-mode.*'sometimes'.*online"):
+    with pytest.raises(ConfigError, match=r"wandb-mode.*'sometimes'.*online"):
         parse("--wandb-mode", "sometimes")
 
 
@@ -105,7 +105,7 @@ def test_missing_value_is_told():
 
 def test_number_that_does_not_parse_is_left_to_the_settings_class():
     assert parse("--seed", "many") == {"seed": "many"}
-    with pytest.raises(ConfigError, match="seed: expected a valid integer.*got 'many'"):
+    with pytest.raises(ConfigError, match=r"seed: expected a valid integer.*got 'many'"):
         build(RunConfig, {"env": "CartPole-v1", **parse("--seed", "many")})
 
 

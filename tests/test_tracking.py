@@ -183,9 +183,12 @@ def test_trouble_while_logging_to_a_mirror_does_not_cost_the_run(tmp_path, runs,
     monkeypatch.setattr(runs[0], "finish", broken)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for row in ROWS:
-            recorder.log(row)
-        recorder.finish({"seed": 3})
+        try:
+            for row in ROWS:
+                recorder.log(row)
+            recorder.finish({"seed": 3})
+        finally:
+            recorder._metrics.close()
     assert len(read_metrics(tmp_path / "run")) == 2
     assert (tmp_path / "run" / "summary.json").exists()
     assert [w for w in caught if "the tracker died" in str(w.message)]

@@ -117,7 +117,10 @@ def _group_row(name: str, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float | None, ceiling: float | None) -> Table:
-    table = Table(title=title, caption="evaluation on the same fresh episodes for every run; in brackets the lowest and highest seed")
+    table = Table(
+        title=title,
+        caption="evaluation on the same fresh episodes for every run; in brackets the lowest and highest seed",
+    )
     table.add_column("ent_coef", justify="right")
     table.add_column("return, deterministic", justify="right")
     table.add_column("sampled", justify="right")
