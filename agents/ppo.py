@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from entropic_rl.agents.config import PPOConfig
+from entropic_rl.agents.config import PPOConfig, check_batch_size
 from entropic_rl.coefficients import Coefficients
 from entropic_rl.losses import clipped_surrogate_loss, clipped_value_loss, entropic_loss, value_loss
 from entropic_rl.normalization import RewardNormalizer
@@ -49,7 +49,7 @@ class PPO:
         dtype: of parameters and data.
 
     Raises:
-        ValueError: a minibatch does not fit into a rollout.
+        ConfigError: a minibatch does not fit into a rollout.
     """
 
     BATCHABLE = (
@@ -68,6 +68,7 @@ class PPO:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.config = config = configs[0]
+        check_batch_size(config.batch_size, config.n_steps, n_envs)
         self.n_steps = config.n_steps
         self._coefficients = Coefficients(configs, self.BATCHABLE, device=device, dtype=dtype)
         self.policy = ActorCritic(NetworkConfig.of(config), obs_size, action, seeds, device=device, dtype=dtype)

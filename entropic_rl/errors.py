@@ -1,7 +1,7 @@
 """What can go wrong through no fault of the code, in words for the person who can mend it.
 
 UserError                 one line: what was expected, what came, what to do; the command line exits with 2
-├── ConfigError           a setting is unknown, out of range, or contradicts another
+├── ConfigError           (also a ValueError) a setting is unknown, out of range, or contradicts another
 ├── EnvError              an environment is unknown, misses an extra, or has a space no agent here can take
 └── RunDirectoryError     a run directory cannot be written, is not empty, or does not hold what is asked of it
 """
@@ -13,7 +13,7 @@ class UserError(Exception):
     """Base of every error that a user can cause and mend; its text is one line."""
 
 
-class ConfigError(UserError):
+class ConfigError(UserError, ValueError):
     """A setting is unknown, out of range, or contradicts another."""
 
 

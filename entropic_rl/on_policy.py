@@ -49,6 +49,7 @@ class Collector:
         values = policy.params.values
         self._policy, self._reward_normalizer = policy, reward_normalizer
         self._noise_shape = (n_steps, n_envs)
+        self._valid: Tensor | None = None  # [R, E], which observations about to be acted on start a real step
         self._stream = Stream(seeds, "action", device=values.device)
         self.rollout = Rollout(
             n_steps, len(seeds), n_envs, policy.obs_size, policy.action, device=values.device, dtype=values.dtype
@@ -60,7 +61,7 @@ class Collector:
         rollout, t = self.rollout, self.rollout.position
         if t == 0:  # noise for the whole rollout at once, [R, T, E, n_outputs]: one draw instead of T
             self._noise = draw_noise(self._policy.action, self._stream, *self._noise_shape).to(obs.dtype)
-        rollout.obs[t] = self._policy.normalize(obs, update=True)
+        rollout.obs[t] = self._policy.normalize(obs, update=True, valid=self._valid)
         self._action = self._policy.distribution(rollout.obs[t]).sample(self._noise[:, t])
         return self._action
 
@@ -68,6 +69,7 @@ class Collector:
     def observe(self, transition: Transition) -> None:
         """What the environments answered to the last actions."""
         reward = transition.reward
+        self._valid = transition.next_valid
         if self._reward_normalizer is not None:
             ended = transition.terminated | transition.truncated
             reward = self._reward_normalizer(reward, ended, transition.valid)

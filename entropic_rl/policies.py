@@ -93,9 +93,9 @@ class ActorCritic:
         self.normalizer = ObservationNormalizer(len(seeds), obs_size, device=device) if network.normalize_obs else None
         self._initialise(Stream(seeds, "initialisation"))
 
-    def normalize(self, obs: Tensor, *, update: bool = False) -> Tensor:
-        """Raw observations to the networks' input, ``[R, N, D]``; ``update`` takes them into the statistics."""
-        return obs if self.normalizer is None else self.normalizer(obs, update=update)
+    def normalize(self, obs: Tensor, *, update: bool = False, valid: Tensor | None = None) -> Tensor:
+        """Raw observations to the networks' input, ``[R, N, D]``; ``update`` takes the ``valid`` ones into account."""
+        return obs if self.normalizer is None else self.normalizer(obs, update=update, valid=valid)
 
     def distribution(self, obs: Tensor) -> Distribution:
         """Policy at ``obs [R, B, D]``."""

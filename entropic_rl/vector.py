@@ -34,6 +34,7 @@ class Transition:
         truncated: ``[R, E]`` boolean, the clock ended.
         final_obs: ``[R, E, D]``, right only where an episode ended; None if none did.
         valid: ``[R, E]`` boolean, False where nothing was done but a reset; None if all are True.
+        next_valid: the same of the step to come, known already; None if all are True.
     """
 
     next_obs: Tensor
@@ -42,6 +43,7 @@ class Transition:
     truncated: Tensor
     final_obs: Tensor | None
     valid: Tensor | None
+    next_valid: Tensor | None = None
 
 
 class EnvBatch:
@@ -126,6 +128,7 @@ class EnvBatch:
             truncated=self._flag(truncated),
             final_obs=None if final_obs is None else self._tensor(final_obs),
             valid=None if valid is None else self._flag(valid),
+            next_valid=self._flag(~ended) if any_ended and self.mode is AutoresetMode.NEXT_STEP else None,
         )
 
     def close(self) -> None:

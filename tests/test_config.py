@@ -136,7 +136,7 @@ def test_constant_schedules_become_numbers_and_others_stay_text():
 def test_batch_larger_than_a_rollout_is_refused_with_both_sizes_and_both_remedies():
     check_batch_size(64, 32, 2)
     with pytest.raises(
-        ValueError, match=r"n_steps \* n_envs = 32 \* 2 = 64, got 65; lower --batch-size or raise --n-steps"
+        ConfigError, match=r"n_steps \* n_envs = 32 \* 2 = 64, got 65; lower --batch-size or raise --n-steps"
     ):
         check_batch_size(65, 32, 2)
 
