@@ -70,7 +70,7 @@ def train(prog: str, arguments: Sequence[str]) -> int:
     directory = args.run_dir or _default_directory(args.agent, run)
     check_run_directory(directory)
     _check_environment(run, config)
-    _check_device(run.device)
+    check_device(run.device)
 
     from entropic_rl import agents
     from entropic_rl.runs import Cell, train_cells
@@ -102,6 +102,7 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
     run, config = resolve(args.agent, args)
     if args.seeds < 1:
         raise ConfigError(f"--seeds: expected at least 1, got {args.seeds}")
+    build(RunConfig, {"env": run.env, "seed": run.seed + args.seeds - 1})  # the last seed has to be one, too
     if args.seeds < 2:
         print(f"{prog}: warning: one seed shows no spread; give --seeds 4 or more", file=sys.stderr)
     configs = [build(type(config), jsonable(config) | {"ent_coef": coef}) for coef in args.ent_coefs]
@@ -113,8 +114,9 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
     if args.show_config:
         return _show_config(args.agent, run, configs[0])
     check_run_directory(args.out)
-    _check_environment(run, config)
-    _check_device(run.device)
+    env_threshold = _check_environment(run, config)
+    check_device(run.device)
+    threshold = env_threshold if args.threshold is None else args.threshold
 
     from entropic_rl import agents
     from entropic_rl.compare.grid import make_cells
@@ -126,7 +128,7 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
     started = time.perf_counter()
     summaries = train_cells(args.agent, getattr(agents, args.agent.upper()), cells, progress=args.progress)
     seconds = time.perf_counter() - started
-    write_report(args.agent, cells, summaries, args.out, threshold=args.threshold, seconds=seconds)
+    write_report(args.agent, cells, summaries, args.out, threshold=threshold, seconds=seconds)
     return 0
 
 
@@ -147,6 +149,9 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
         raise ConfigError(f"--episodes: expected at least 1, got {args.episodes}")
     if args.seed < 0:
         raise ConfigError(f"--seed: expected at least 0, got {args.seed}")
+    if args.seed >= 2**63:
+        raise ConfigError(f"--seed: expected less than 2^63, got {args.seed}")
+    check_device(args.device)
     if args.render and args.video:
         raise ConfigError("--render and --video: expected one of them, got both; record first, watch later")
 
@@ -256,8 +261,12 @@ def _preset(agent: str, choice: str, env: str | None) -> dict[str, Any]:
     return preset(agent, choice)
 
 
-def _check_environment(run: RunConfig, config: Any) -> None:
-    """Make the environment once, without torch, so that a mistake in it is told before anything is written."""
+def _check_environment(run: RunConfig, config: Any) -> float | None:
+    """Make the environment once, without torch, so that a mistake in it is told before anything is written.
+
+    Returns:
+        The return from which its authors call it solved, if they said so.
+    """
     from entropic_rl.environments import import_gym_packages, make_env
     from entropic_rl.spaces import action_spec, observation_spec
 
@@ -266,12 +275,18 @@ def _check_environment(run: RunConfig, config: Any) -> None:
     try:
         observation_spec(env.observation_space)
         action_spec(env.action_space, squash_output=config.squash_output)
+        return None if env.spec is None else env.spec.reward_threshold
     finally:
         env.close()
 
 
-def _check_device(device: str) -> None:
-    """Refuse CUDA on a CPU build of torch without importing it; the rest is checked when it is loaded."""
+def check_device(device: str) -> None:
+    """Refuse what is no device, and CUDA on a CPU build of torch, without importing it; the rest is checked on loading.
+
+    Raises:
+        ConfigError: in one line.
+    """
+    build(RunConfig, {"env": "-", "device": device})
     version = metadata.version("torch")
     if device.startswith("cuda") and version.endswith("+cpu"):
         raise ConfigError(f"--device {device} is not available here (torch {version} is a CPU build); use --device cpu")

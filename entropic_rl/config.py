@@ -171,7 +171,9 @@ def _describe(cls: type[Any], item: Any) -> str:
         return message
     if item["type"] == "string_pattern_mismatch":
         message = f"expected {field_docs(cls)[name].split(';')[0]}"
-    message = message.replace("Input should be ", "expected ").split(", unable to parse")[0]
-    message = message[0].lower() + message[1:]
+    if item["type"] == "value_error":  # our own words, which name what came
+        return f"{name}: {message}"
+    message = message.replace("Input should be ", "expected ")
+    message = message.split(", unable to parse")[0].split(", got a number")[0]
     shown = "NaN" if isinstance(given, float) and math.isnan(given) else repr(given)
-    return f"{name}: {message}" + ("" if "got" in message else f", got {shown}")
+    return f"{name}: {message}, got {shown}"

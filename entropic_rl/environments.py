@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +32,8 @@ def import_gym_packages(packages: Sequence[str]) -> None:
     Raises:
         EnvError: a package cannot be imported.
     """
+    if packages and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a user's own my_envs.py lies where the command is run
     for package in packages:
         try:
             importlib.import_module(package)
@@ -96,12 +100,19 @@ def _clear_errors(env_id: str, kwargs: Mapping[str, Any] | None) -> Iterator[Non
         ) from None
     except ModuleNotFoundError as error:
         raise EnvError(_missing_dependency(env_id, error)) from None
+    except Exception as error:  # an environment may raise anything
+        raise EnvError(
+            f"env {env_id!r} cannot be made with the arguments {dict(kwargs or {})}: {type(error).__name__}: "
+            f"{_first_line(error)}; check --env-kwargs"
+        ) from error
 
 
 def _unknown_id(env_id: str, error: Exception) -> str:
     namespace = env_id.rpartition("/")[0]
     known = [name for name in gym.registry if name.rpartition("/")[0] == namespace]
     close = difflib.get_close_matches(env_id, known, n=1, cutoff=0.6)
+    if not known and namespace not in _PACKAGES:
+        close = difflib.get_close_matches(env_id.rpartition("/")[2], list(gym.registry), n=1, cutoff=0.6)
     hint = (
         f"did you mean {close[0]!r}?"
         if close

@@ -125,11 +125,19 @@ def _reader(kind: Any) -> Callable[[str], Any]:
 
     def read(text: str) -> Any:
         try:
-            return kind(float(text)) if kind is int and float(text).is_integer() else kind(text)
-        except (ValueError, OverflowError):
-            return text
+            return kind(text)
+        except ValueError:
+            return _whole(text) if kind is int else text
 
     return read
+
+
+def _whole(text: str) -> Any:
+    """``1e5`` as an integer, anything else as it is."""
+    try:
+        return int(float(text)) if float(text).is_integer() else text
+    except (ValueError, OverflowError):
+        return text
 
 
 def _metavar(kind: Any) -> str:
@@ -137,8 +145,10 @@ def _metavar(kind: Any) -> str:
 
 
 def _shown_default(field: dataclasses.Field[Any]) -> str:
-    if field.default_factory is not dataclasses.MISSING or field.default in (None, (), False):
+    if field.default_factory is not dataclasses.MISSING or field.default is None or field.default == ():
         return ""
     if field.default is dataclasses.MISSING:
         return "required"
+    if isinstance(field.default, bool):
+        return "on" if field.default else "off"
     return " ".join(map(str, field.default)) if isinstance(field.default, tuple) else str(field.default)

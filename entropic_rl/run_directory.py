@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +45,17 @@ def check_run_directory(directory: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader never sees half of it."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=True) + "\n")
+    temporary.write_text(json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
     os.replace(temporary, path)
+
+
+def strict(content: Any) -> Any:
+    """The same with ``None`` for NaN and infinities, which JSON does not have."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: strict(value) for key, value in content.items()}
+    return [strict(value) for value in content] if isinstance(content, list | tuple) else content
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -67,11 +78,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(directory: Path) -> list[dict[str, float]]:
-    """The rows of ``metrics.jsonl``; an unfinished last line is left out."""
+    """The rows of ``metrics.jsonl``; an unfinished last line is left out, as are numbers that were not finite."""
     rows = []
     for line in (directory / "metrics.jsonl").read_text().splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        rows.append({name: value for name, value in row.items() if value is not None})
     return rows

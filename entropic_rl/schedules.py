@@ -27,7 +27,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
-            raise ValueError(f"unknown schedule kind {self.kind!r}; expected one of {', '.join(_KINDS)}")
+            raise ValueError(f"expected a schedule of kind {', '.join(_KINDS)}, got {self.kind!r}")
         if not (math.isfinite(self.start) and math.isfinite(self.end)):
             raise ValueError(f"a schedule needs finite numbers, got {self.start} and {self.end}")
         if self.kind == "exponential" and not (self.start > 0 and self.end > 0):

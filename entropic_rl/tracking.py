@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from netrc import NetrcParseError, netrc
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO
 
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, RunDirectoryError
-from entropic_rl.run_directory import write_json
+from entropic_rl.run_directory import strict, write_json
 
 __all__ = ["Recorder", "versions"]
 
@@ -46,36 +46,43 @@ class Recorder:
             ) from None
         write_json(directory / "config.json", config)
         self._metrics: TextIO = (directory / "metrics.jsonl").open("w", buffering=1)
-        self._wandb = _start_wandb(directory, config, run, job_type) if run.track else None
+        self._wandb: Any = _start_wandb(directory, config, run, job_type) if run.track else None
         self._tensorboard = tensorboard and tensorboard(str(directory / "tensorboard"))
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append a row; ``row["global_step"]`` is the axis of every curve."""
-        self._metrics.write(json.dumps(row) + "\n")
-        step = int(row["global_step"])
+        self._metrics.write(json.dumps(strict(row), allow_nan=False) + "\n")
         if self._wandb is not None:
-            self._wandb.log(dict(row))
+            self._mirror(lambda: self._wandb.log(dict(row)))
         if self._tensorboard is not None:
             for name, value in row.items():
-                if name != "global_step" and not math.isnan(value):
-                    self._tensorboard.add_scalar(name, value, step)
+                if name != "global_step" and math.isfinite(value):
+                    self._tensorboard.add_scalar(name, value, int(row["global_step"]))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json`` and close everything."""
         write_json(self.directory / "summary.json", summary)
         if self._wandb is not None:
-            self._wandb.summary.update(dict(summary))
+            self._mirror(lambda: self._wandb.summary.update(dict(summary)))
         self.close()
 
     def close(self, exit_code: int = 0) -> None:
         """Close files and mirrors; twice does no harm."""
         self._metrics.close()
         if self._wandb is not None:
-            self._wandb.finish(exit_code=exit_code)
+            self._mirror(lambda: self._wandb.finish(exit_code=exit_code))
             self._wandb = None
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = None
+
+    def _mirror(self, write: Callable[[], Any]) -> None:
+        """Write to Weights & Biases; if that fails, say so once and go on without it."""
+        try:
+            write()
+        except Exception as error:  # whatever it is, the record is in metrics.jsonl
+            self._wandb = None
+            warnings.warn(f"Weights & Biases failed, the run goes on without it ({error})", stacklevel=3)
 
 
 def versions() -> dict[str, str]:

@@ -75,7 +75,7 @@ def test_text_that_is_no_schedule_is_quoted(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sine:1:0", "unknown schedule kind 'sine'; expected one of constant, linear, cosine, exponential"),
+        ("sine:1:0", "expected a schedule of kind constant, linear, cosine, exponential, got 'sine'"),
         ("linear:inf:0", "finite numbers, got inf and 0.0"),
         ("exponential:0.1", "two numbers > 0, got 0.1 and 0.0"),
     ],

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 from rich.table import Table
 
 from entropic_rl.compare.grid import label
@@ -36,12 +35,10 @@ def write_report(
         cells: what was trained.
         summaries: how each cell ended, in the same order.
         out: directory of the comparison.
-        threshold: return that counts as learned; None takes the env's own, if it has one.
+        threshold: return that counts as learned; None leaves the steps to it out.
         seconds: wall-clock time of the whole training.
     """
     run = cells[0].run
-    if threshold is None:
-        threshold = gym.spec(run.env).reward_threshold
     ceiling = summaries[0].get("explore/max_entropy")
     metrics = [read_metrics(cell.directory) for cell in cells]
     for summary, rows in zip(summaries, metrics, strict=True):
