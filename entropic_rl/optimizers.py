@@ -42,8 +42,8 @@ class Adam:
         self.exp_avg.lerp_(grads, 1.0 - beta1)
         self.exp_avg_sq.mul_(beta2).addcmul_(grads, grads, value=1.0 - beta2)
         step_size = learning_rate.unsqueeze(1) / (1.0 - beta1**self.step_count)
-        scale = (1.0 - beta2**self.step_count).sqrt_()
-        update = self.exp_avg * step_size / (self.exp_avg_sq.sqrt().div_(scale).add_(self._eps))
+        scale = (1.0 - beta2**self.step_count).rsqrt_()
+        update = (self.exp_avg * step_size).div_(self.exp_avg_sq.sqrt().mul_(scale).add_(self._eps))
         params.sub_(update)
         _restore_inactive(params, self, active, before)
 

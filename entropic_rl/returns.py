@@ -45,12 +45,12 @@ def gae(
     check_same_shape(reward=reward, value=value, next_value=next_value, terminated=terminated, truncated=truncated)
     delta = reward + gamma * next_value.masked_fill(terminated, 0.0) - value
     carried = gamma * gae_lambda * (~(terminated | truncated)).to(reward.dtype)
-    advantage = torch.empty_like(delta)
     trace = torch.zeros_like(delta[0])
-    for t in range(len(delta) - 1, -1, -1):
-        trace = delta[t] + carried[t] * trace
-        advantage[t] = trace
-    return advantage
+    advantages = []
+    for delta_t, carried_t in zip(reversed(delta.unbind()), reversed(carried.unbind()), strict=True):
+        trace = torch.addcmul(delta_t, carried_t, trace)
+        advantages.append(trace)
+    return torch.stack(advantages[::-1])
 
 
 def n_step_returns(

@@ -1,4 +1,4 @@
-"""Command line of the measurements: ``sb3`` (side by side) and ``entropy`` (accuracy)."""
+"""Command line of the measurements: ``sb3`` (side by side), ``scores`` (their table), ``entropy`` (accuracy)."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_common_flags(sb3)
     add_settings(sb3, RunConfig, "run")
     add_settings(sb3, PPOConfig, "hyper-parameters (A2C has the same but for minibatches, epochs and clipping)")
+    scores = choices.add_parser("scores", help="print the files that sb3 --json wrote as one table of returns")
+    scores.add_argument("files", nargs="+", type=Path, metavar="FILE")
     entropy = choices.add_parser("entropy", help="accuracy of float32 entropies against 50-digit arithmetic")
     entropy.add_argument("--rows", type=int, default=3000, metavar="N", help="random rows [3000]")
     try:
         args = parser.parse(sys.argv[1:] if arguments is None else arguments)
-        return {"sb3": _sb3, "entropy": _entropy}[args.measurement](args)
+        return {"sb3": _sb3, "scores": _scores, "entropy": _entropy}[args.measurement](args)
     except UserError as error:
         print(f"benchmark.py: error: {error}", file=sys.stderr)
         return 2
@@ -57,6 +59,16 @@ def _sb3(args: Namespace) -> int:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(outcome, indent=1) + "\n")
     print(describe(outcome))
+    return 0
+
+
+def _scores(args: Namespace) -> int:
+    from entropic_rl.benchmarks.side_by_side import score_table
+
+    try:
+        print(score_table(json.loads(path.read_text()) for path in args.files))
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"scores: expected files written by benchmark.py sb3 --json; {error!r}") from None
     return 0
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.errors import UserError
 
-__all__ = ["bootstrap_interval", "describe", "run_side_by_side"]
+__all__ = ["bootstrap_interval", "describe", "run_side_by_side", "score_table"]
 
 
 def run_side_by_side(
@@ -81,6 +81,29 @@ def describe(outcome: dict[str, Any]) -> str:
         text += f"\n\nsteps/s, ratio pair by pair: median {np.median(ratios):.2f}"
         text += f" (lowest {min(ratios):.2f}, highest {max(ratios):.2f}, {len(ratios)} pairs)"
     return text
+
+
+def score_table(outcomes: Iterable[dict[str, Any]]) -> str:
+    """Returns of many outcomes as one Markdown table, a row per agent, environment and length; peers side by side."""
+    rows: dict[tuple[str, str, int], dict[str, list[float]]] = {}
+    for outcome in outcomes:
+        key = (outcome["agent"], outcome["run"]["env"], outcome["run"]["total_timesteps"])
+        for peer, results in outcome["results"].items():
+            rows.setdefault(key, {})[peer] = [float(np.mean(result["returns"])) for result in results]
+    lines = ["| agent | environment | env steps | entropic_rl | Stable-Baselines3 |", "| --- | --- | --- | --- | --- |"]
+    for (agent, env, steps), peers in sorted(rows.items(), key=lambda item: (item[0][0] != "ppo", item[0])):
+        cells = [_score(peers.get(peer)) for peer in ("ours", "sb3")]
+        lines.append(f"| {agent.upper()} | {env} | {steps:,} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
+
+
+def _score(means: list[float] | None) -> str:
+    """Median, bootstrap interval of the mean, and range over seeds."""
+    if not means:
+        return "not run"
+    low, high = bootstrap_interval(means)
+    spread = f"[{low:.1f}, {high:.1f}], seeds {min(means):.1f} to {max(means):.1f}" if len(means) > 1 else "one seed"
+    return f"**{np.median(means):.1f}** ({spread}; n = {len(means)})"
 
 
 def bootstrap_interval(values: Sequence[float], n_resamples: int = 10_000) -> tuple[float, float]:
