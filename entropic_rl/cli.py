@@ -155,7 +155,7 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
     if args.render and args.video:
         raise ConfigError("--render and --video: expected one of them, got both; record first, watch later")
 
-    from entropic_rl.replay import evaluate_directory
+    from entropic_rl.evaluate_run import evaluate_directory
 
     result = evaluate_directory(
         args.run_dir,

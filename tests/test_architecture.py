@@ -64,12 +64,12 @@ MAY_IMPORT = {
     "compare": CORE | MACHINERY | BASE | LOOP | {"compare", "runs"},
     "agents": CORE | MACHINERY | BASE | {"config", "agents"},
     "envs": {"streams", "envs"},
-    "replay": None,  # the verbs may import everything
+    "evaluate_run": None,  # the verbs may import everything
     "cli": None,
     "benchmarks": None,
 }
 TORCH_FREE = {
-    "", "errors", "schedules", "presets", "config", "flags", "spaces", "environments", "run_directory", "cli", "replay",
+    "", "errors", "schedules", "presets", "config", "flags", "spaces", "environments", "run_directory", "cli", "evaluate_run",
     "agents", "agents.config", "benchmarks.cli", "compare", "benchmarks",
 }  # fmt: skip
 HEAVY = {"torch", "stable_baselines3", "wandb", "matplotlib", "tensorboard", "safetensors", "scipy"}

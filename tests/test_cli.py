@@ -270,7 +270,7 @@ def test_evaluate_refuses_bad_flags(run_dir, capsys, flags, words):
 
 
 def test_video_without_moviepy_names_the_pip_install(run_dir, capsys, monkeypatch):
-    monkeypatch.setattr("entropic_rl.replay.find_spec", lambda name: None)
+    monkeypatch.setattr("entropic_rl.evaluate_run.find_spec", lambda name: None)
     arguments = ["evaluate", str(run_dir), "--video", "films"]
     assert_refused(capsys, arguments, "--video needs moviepy", "pip install", "entropic-rl[video]")
 

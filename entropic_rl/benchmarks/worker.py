@@ -34,7 +34,7 @@ def main() -> None:
 def train_ours(agent: str, run: RunConfig, config: Any) -> dict[str, Any]:
     """Train with this toolkit, through the code that ``scripts/train.py`` calls."""
     from entropic_rl import agents
-    from entropic_rl.replay import evaluate_directory
+    from entropic_rl.evaluate_run import evaluate_directory
     from entropic_rl.runs import Cell, train_cells
 
     with tempfile.TemporaryDirectory() as folder:
