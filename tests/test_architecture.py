@@ -69,8 +69,8 @@ MAY_IMPORT = {
     "benchmarks": None,
 }
 TORCH_FREE = {
-    "", "errors", "schedules", "presets", "config", "flags", "spaces", "environments", "run_directory", "cli", "evaluate_run",
-    "agents", "agents.config", "benchmarks.cli", "compare", "benchmarks",
+    "", "errors", "schedules", "presets", "config", "flags", "spaces", "environments", "run_directory", "cli",
+    "evaluate_run", "agents", "agents.config", "benchmarks.cli", "compare", "benchmarks",
 }  # fmt: skip
 HEAVY = {"torch", "stable_baselines3", "wandb", "matplotlib", "tensorboard", "safetensors", "scipy"}
 

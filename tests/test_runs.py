@@ -12,8 +12,8 @@ import torch
 from entropic_rl.agents import A2C, PPO, A2CConfig, PPOConfig
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, RunDirectoryError
-from entropic_rl.plots import plot_comparison, plot_run
 from entropic_rl.evaluate_run import evaluate_directory
+from entropic_rl.plots import plot_comparison, plot_run
 from entropic_rl.run_directory import check_run_directory, read_json, read_metrics, write_json
 from entropic_rl.runs import Cell, load_device, train_cells
 
