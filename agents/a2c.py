@@ -79,7 +79,7 @@ class A2C:
         self._collector.rollout.clear()
         return {
             **metrics,
-            **rollout_metrics(samples, self.policy, c["ent_coef"], normalized=self.config.normalize_advantage),
+            **rollout_metrics(samples, self._collector, c["ent_coef"], normalized=self.config.normalize_advantage),
             "train/learning_rate": c["learning_rate"].clone(),
         }
 

@@ -111,7 +111,7 @@ class PPO:
         weight = torch.stack(counted, 1)
         return {
             **{name: masked_mean(torch.stack([m[name] for m in history], 1), weight) for name in history[0]},
-            **rollout_metrics(samples, self.policy, c["ent_coef"], normalized=self.config.normalize_advantage),
+            **rollout_metrics(samples, self._collector, c["ent_coef"], normalized=self.config.normalize_advantage),
             "train/learning_rate": c["learning_rate"].clone(),
             "train/clip_range": c["clip_range"].clone(),
         }

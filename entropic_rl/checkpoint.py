@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from entropic_rl.errors import RunDirectoryError
@@ -26,7 +26,7 @@ def save_policy(policy: ActorCritic, run: int, directory: Path) -> None:
     """Write run ``run`` of a batch as ``policy.safetensors`` and ``policy.json``, a policy of one run."""
     tensors = {name: tensor[run : run + 1].contiguous().cpu() for name, tensor in policy.state_dict().items()}
     temporary = directory / "policy.safetensors.tmp"
-    save_file(tensors, temporary)
+    temporary.write_bytes(save(tensors))
     os.replace(temporary, directory / "policy.safetensors")
     write_json(
         directory / "policy.json",

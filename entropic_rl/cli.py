@@ -72,10 +72,14 @@ def train(prog: str, arguments: Sequence[str]) -> int:
     _check_environment(run, config)
     check_device(run.device)
 
+    import torch
+
     from entropic_rl import agents
     from entropic_rl.runs import Cell, train_cells
 
     agent_class = getattr(agents, args.agent.upper())
+    _say_preset(args, run)
+    torch.set_num_threads(run.num_threads)
     [summary] = train_cells(args.agent, agent_class, [Cell(run, config, directory)], progress=args.progress)
     _print_summary(summary, directory)
     return 0
@@ -118,6 +122,8 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
     check_device(run.device)
     threshold = env_threshold if args.threshold is None else args.threshold
 
+    import torch
+
     from entropic_rl import agents
     from entropic_rl.compare.grid import make_cells
     from entropic_rl.compare.report import write_report
@@ -126,6 +132,8 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
     run = replace(run, wandb_group=run.wandb_group or args.out.name)
     cells = make_cells(run, configs, args.seeds, args.out)
     started = time.perf_counter()
+    _say_preset(args, run)
+    torch.set_num_threads(run.num_threads)
     summaries = train_cells(args.agent, getattr(agents, args.agent.upper()), cells, progress=args.progress)
     seconds = time.perf_counter() - started
     write_report(args.agent, cells, summaries, args.out, threshold=threshold, seconds=seconds)
@@ -140,13 +148,18 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", type=int, default=20_000, metavar="N", help="seed of starts and noise [20000]")
     parser.add_argument("--env", metavar="ID", help="another environment with the same spaces [the training's]")
-    parser.add_argument("--device", default="cpu", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps [cpu]")
+    parser.add_argument("--gym-packages", nargs="*", default=(), metavar="NAME",
+                        help="packages that register environments, to import first [the training's]")  # fmt: skip
+    parser.add_argument("--max-steps", type=int, default=10_000, metavar="N", help="cut episodes off there [10000]")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="auto, cpu, cuda or cuda:N [cpu]")
     parser.add_argument("--render", action="store_true", help="show the episodes in a window")
     parser.add_argument("--video", type=Path, metavar="DIR", help="write one mp4 per episode into DIR")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     args = parser.parse(arguments)
     if args.episodes < 1:
         raise ConfigError(f"--episodes: expected at least 1, got {args.episodes}")
+    if args.max_steps < 1:
+        raise ConfigError(f"--max-steps: expected at least 1, got {args.max_steps}")
     if args.seed < 0:
         raise ConfigError(f"--seed: expected at least 0, got {args.seed}")
     if args.seed >= 2**63:
@@ -163,9 +176,11 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
         deterministic=not args.stochastic,
         seed=args.seed,
         env=args.env,
+        max_steps=args.max_steps,
         device=args.device,
         render=args.render,
         video=args.video,
+        gym_packages=args.gym_packages,
     )
     if args.json:
         print(json.dumps(result))
@@ -232,7 +247,7 @@ def resolve(agent: str, args: argparse.Namespace) -> tuple[RunConfig, Any]:
     from_file = load_yaml(args.config, {**run_fields, **agent_fields}) if args.config else {}
     flags = given(args, RunConfig) | given(args, agent_class)
     env = flags.get("env", from_file.get("env"))
-    values = {**_preset(agent, args.preset, env), **from_file, **flags}
+    values = {**preset_for(agent, args.preset, env), **from_file, **flags}
     problems: list[str] = []
     built: list[Any] = []
     for cls, names in ((RunConfig, run_fields), (agent_class, agent_fields)):
@@ -248,7 +263,8 @@ def resolve(agent: str, args: argparse.Namespace) -> tuple[RunConfig, Any]:
     return run, config
 
 
-def _preset(agent: str, choice: str, env: str | None) -> dict[str, Any]:
+def preset_for(agent: str, choice: str, env: str | None) -> dict[str, Any]:
+    """The preset that ``--preset`` means: that of the env, none, or another env's."""
     if choice == "none" or (choice == "auto" and env is None):
         return {}
     if choice == "auto":
@@ -290,6 +306,12 @@ def check_device(device: str) -> None:
     version = metadata.version("torch")
     if device.startswith("cuda") and version.endswith("+cpu"):
         raise ConfigError(f"--device {device} is not available here (torch {version} is a CPU build); use --device cpu")
+
+
+def _say_preset(args: argparse.Namespace, run: RunConfig) -> None:
+    if args.progress and preset_for(args.agent, args.preset, run.env):
+        name = run.env if args.preset == "auto" else args.preset
+        print(f"starting from the preset for {name}; --preset none for the plain defaults", file=sys.stderr)
 
 
 def _default_directory(agent: str, run: RunConfig) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_type_hints
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from typing_extensions import Doc
 
@@ -58,8 +58,22 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+
+
+def _whole(value: Any) -> Any:
+    """``1e5`` is a whole number, too, as text or as a float."""
+    try:
+        return (
+            int(float(value))
+            if isinstance(value, str) and float(value).is_integer() and "e" in value.lower()
+            else value
+        )
+    except (ValueError, OverflowError):
+        return value
+
+
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+Natural = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 
 
 @settings
@@ -78,12 +92,15 @@ class RunConfig:
         Literal["sync", "async"], Doc("environments in this process (sync) or in one process each (async)")
     ] = "sync"
     device: Annotated[
-        str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), Doc("auto, cpu, cuda, cuda:N or mps; auto prefers CUDA")
+        str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$"), Doc("auto, cpu, cuda or cuda:N; auto prefers CUDA")
     ] = "auto"
     num_threads: Annotated[
         Count, Doc("CPU threads of torch; more than one pays only for wide networks on idle cores")
     ] = 1
     eval_episodes: Annotated[Count, Doc("episodes of each evaluation, deterministic and stochastic")] = 100
+    eval_max_steps: Annotated[Count, Doc("evaluation episodes are cut off there, for envs without a time limit")] = (
+        10_000
+    )
     eval_freq: Annotated[Natural, Doc("env steps between evaluations during training; 0 = only at the end")] = 0
     eval_seed: Annotated[int, Field(ge=0, lt=2**63), Doc("seed of the evaluation episodes, the same for every run")] = (
         10_000

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.vector import AutoresetMode
 
 from entropic_rl.agents.config import AGENT_CONFIGS
 from entropic_rl.config import RunConfig, build, field_docs
@@ -26,9 +28,11 @@ def evaluate_directory(
     deterministic: bool = True,
     seed: int = 20_000,
     env: str | None = None,
+    max_steps: int = 10_000,
     device: str = "cpu",
     render: bool = False,
     video: Path | None = None,
+    gym_packages: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate the policy in a run directory; the result is ready for JSON.
 
@@ -38,15 +42,17 @@ def evaluate_directory(
         deterministic: take the likeliest action instead of a sample.
         seed: of the episodes' starts and of the sampling noise.
         env: another environment than the training's, with the same spaces.
+        max_steps: episodes are cut off there.
         device: where the policy runs.
         render: show the episodes in a window.
         video: directory for one mp4 per episode.
+        gym_packages: packages to import first instead of the training's.
 
     Raises:
         UserError: the directory holds no policy, or the policy does not fit the environment.
     """
     run, config = _settings(directory)
-    import_gym_packages(run.gym_packages)
+    import_gym_packages(gym_packages or run.gym_packages)
     env_id = env or run.env
     kwargs = run.env_kwargs if env is None else {}
     watched = render or video is not None
@@ -67,12 +73,13 @@ def evaluate_directory(
     policy = load_policy(directory, observation, action, device=load_device(device))
     [result] = evaluate(
         policy,
-        lambda n: make_vector_env(env_id, n, kwargs, wrap=wrap),
+        lambda n: make_vector_env(env_id, n, kwargs, wrap=wrap, autoreset_mode=AutoresetMode.DISABLED),
         observation,
         episodes=episodes,
         deterministic=deterministic,
         seed=seed,
-        max_sub_envs=1 if watched else 256,
+        max_steps=max_steps,
+        n_envs=1 if watched else 25,
     )
     return {
         "env": env_id,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
+from torch import Tensor
 
 from entropic_rl.policies import ActorCritic, draw_noise
 from entropic_rl.spaces import ObservationSpec
 from entropic_rl.streams import Stream
-from entropic_rl.vector import EnvBatch
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -53,63 +53,75 @@ def evaluate(
     episodes: int,
     deterministic: bool = True,
     seed: int = 10_000,
-    max_sub_envs: int = 256,
+    max_steps: int = 10_000,
+    n_envs: int = 25,
 ) -> list[Evaluation]:
-    """Evaluate R policies at once on ``episodes`` episodes each, the same starts and noise for all of them.
+    """Evaluate R policies at once on ``episodes`` episodes each.
 
-    Every environment contributes a fixed number of episodes, so that short episodes are not counted more often than
-    long ones.
+    Episode k has a seed of its own, for its start, for what its environment draws and for the sampling noise of each
+    of its steps: it is the same episode for every run, beside any other runs, whatever came before it. Every
+    environment plays a fixed list of episodes, so that short ones are not counted more often than long ones.
 
     Args:
         policy: networks of R runs; their observation statistics stay as they are.
-        make_envs: builds a vector env of n copies.
+        make_envs: builds a vector env of n copies with autoreset disabled.
         observation: how to flatten observations.
         episodes: per run.
         deterministic: take the mode of the policy instead of a sample.
-        seed: of the episodes' starts and of the sampling noise.
-        max_sub_envs: how many environments may be open at once, over all runs.
+        seed: of all episodes.
+        max_steps: episodes are cut off there, for environments without a time limit.
+        n_envs: environments per run.
     """
-    n_runs = len(policy.params.values)
-    n_envs = _divisor(episodes, max(1, max_sub_envs // n_runs))
-    quota = episodes // n_envs
-    values = policy.params.values
-    envs = EnvBatch(
-        make_envs(n_runs * n_envs),
-        n_runs,
-        observation=observation,
-        action=policy.action,
-        device=values.device,
-        dtype=values.dtype,
-        window=0,
-    )
-    noise_stream = Stream([seed], "evaluation action", device=values.device)
-    starts = Stream([seed], "evaluation environment").seeds(n_envs)[0]
-    finished: list[list[tuple[float, int]]] = [[] for _ in range(n_runs * n_envs)]
-    envs.on_episode = lambda index, episode_return, length: finished[index].append((episode_return, length))
+    n_runs, n_envs = len(policy.params.values), min(n_envs, episodes)
+    env = make_envs(n_runs * n_envs)
+    seeds = Stream([seed], "evaluation episode").seeds(episodes)[0]
+    episode = np.tile(np.arange(n_envs), n_runs)  # which episode each env plays
+    length = np.zeros(len(episode), np.int64)
+    earned = np.zeros(len(episode))
+    results: list[dict[int, tuple[float, int]]] = [{} for _ in range(n_runs)]
     try:
-        obs = envs.reset([starts] * n_runs)
-        while min(map(len, finished)) < quota:
-            with torch.no_grad():
-                distribution = policy.distribution(policy.normalize(obs))
-                if deterministic:
-                    action = distribution.mode()
-                else:
-                    noise = draw_noise(policy.action, noise_stream, n_envs).to(obs.dtype)
-                    action = distribution.sample(noise)
-            obs = envs.step(action).next_obs
+        first: Any = [seeds[k] for k in episode]  # vector envs take a list, though their type says int
+        obs, _ = env.reset(seed=first)
+        while True:
+            noise = None if deterministic else _noise(policy, [seeds[k % episodes] for k in episode], length)
+            action = _act(policy, observation.flatten(obs).reshape(n_runs, n_envs, -1), noise)
+            obs, reward, terminated, truncated, _ = env.step(policy.action.to_env(action))
+            earned += reward
+            length += 1
+            ended = terminated | truncated | (length >= max_steps)
+            if not ended.any():
+                continue
+            for index in np.flatnonzero(ended):
+                results[index // n_envs][int(episode[index])] = (float(earned[index]), int(length[index]))
+            if all(result.keys() >= set(range(episodes)) for result in results):
+                break
+            episode[ended] += n_envs
+            earned[ended], length[ended] = 0.0, 0
+            following: Any = [seeds[k % episodes] for k in episode]
+            obs, _ = env.reset(seed=following, options={"reset_mask": ended})
     finally:
-        envs.close()
-    evaluations = []
-    for run in range(n_runs):
-        rows = [row for env in finished[run * n_envs : (run + 1) * n_envs] for row in env[:quota]]
-        returns, lengths = zip(*rows, strict=True)
-        evaluations.append(Evaluation(returns, lengths))
-    return evaluations
+        env.close()
+    return [Evaluation(*zip(*(result[k] for k in range(episodes)), strict=True)) for result in results]
 
 
-def _divisor(n: int, most: int) -> int:
-    """The largest divisor of ``n`` that is at most ``most``."""
-    return max(d for d in range(1, min(n, most) + 1) if n % d == 0)
+@torch.no_grad()
+def _act(policy: ActorCritic, obs: np.ndarray, noise: Tensor | None) -> np.ndarray:
+    """Env-side actions ``[R * E, *event]`` for flat observations ``[R, E, D]``."""
+    values = policy.params.values
+    tensor = torch.as_tensor(obs, dtype=values.dtype, device=values.device)
+    distribution = policy.distribution(policy.normalize(tensor))
+    if noise is None:
+        action = distribution.mode()
+    else:
+        action = distribution.sample(noise.view(*obs.shape[:2], -1).to(values.dtype))
+    return action.flatten(0, 1).cpu().numpy()
+
+
+def _noise(policy: ActorCritic, seeds: Sequence[int], step: np.ndarray) -> Tensor:
+    """Noise for step ``step[i]`` of the episode with ``seeds[i]``, ``[n, n_outputs]``."""
+    stream = Stream(seeds, "evaluation action", device=policy.params.values.device)
+    stream.position = torch.from_numpy(step.copy()).to(policy.params.values.device)
+    return draw_noise(policy.action, stream)
 
 
 def summary(prefix: str, evaluation: Evaluation) -> dict[str, float]:

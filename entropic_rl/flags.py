@@ -127,17 +127,9 @@ def _reader(kind: Any) -> Callable[[str], Any]:
         try:
             return kind(text)
         except ValueError:
-            return _whole(text) if kind is int else text
+            return text
 
     return read
-
-
-def _whole(text: str) -> Any:
-    """``1e5`` as an integer, anything else as it is."""
-    try:
-        return int(float(text)) if float(text).is_integer() else text
-    except (ValueError, OverflowError):
-        return text
 
 
 def _metavar(kind: Any) -> str:

@@ -113,7 +113,7 @@ class MLP:
         activate = ACTIVATIONS[self.activation]
         n_layers = len(self.sizes) - 1
         for i in range(n_layers):
-            x = torch.baddbmm(params[f"{self.name}.{i}.bias"], x, params[f"{self.name}.{i}.weight"])
+            x = _linear(x, params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"])
             if i < n_layers - 1 or self.activate_last:
                 x = activate(x)
         return x
@@ -129,6 +129,17 @@ class MLP:
             weight = params[f"{self.name}.{i}.weight"]
             weight.copy_(_orthogonal(stream, *weight.shape[1:]) * (last_gain if i == n_layers - 1 else gain))
             params[f"{self.name}.{i}.bias"].zero_()
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``x [R, B, in] @ weight [R, in, out] + bias [R, 1, out]``, a run's bits the same beside any other runs.
+
+    Products with a single column take another path in the libraries below for R = 1 than for R > 1, and round
+    differently; an explicit sum does not.
+    """
+    if weight.shape[-1] == 1:
+        return bias + (x * weight.mT).sum(-1, keepdim=True)
+    return torch.baddbmm(bias, x, weight)
 
 
 def _orthogonal(stream: Stream, rows: int, columns: int) -> Tensor:

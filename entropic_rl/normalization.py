@@ -75,6 +75,11 @@ class RewardNormalizer:
         self.statistics = RunningMeanVar(n_runs, 1, device=gamma.device)
         self.running_return = torch.zeros(n_runs, n_envs, dtype=torch.float64, device=gamma.device)
 
+    @property
+    def scale(self) -> Tensor:
+        """What rewards are divided by, ``[R]``."""
+        return (self.statistics.var.squeeze(1) + 1e-8).sqrt()
+
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor needed to continue exactly."""
         return {"running_return": self.running_return, **self.statistics.state_dict()}
@@ -90,5 +95,5 @@ class RewardNormalizer:
         self.running_return = self.running_return * self._gamma + reward
         self.statistics.update(self.running_return.unsqueeze(-1), valid)
         self.running_return = self.running_return.masked_fill(ended, 0.0)
-        scaled = reward / (self.statistics.var + 1e-8).sqrt()
+        scaled = reward / self.scale.unsqueeze(1)
         return scaled.clamp(-10.0, 10.0).to(reward.dtype)

@@ -47,7 +47,7 @@ class Collector:
         reward_normalizer: RewardNormalizer | None = None,
     ) -> None:
         values = policy.params.values
-        self._policy, self._reward_normalizer = policy, reward_normalizer
+        self.policy, self.reward_normalizer = policy, reward_normalizer
         self._noise_shape = (n_steps, n_envs)
         self._valid: Tensor | None = None  # [R, E], which observations about to be acted on start a real step
         self._stream = Stream(seeds, "action", device=values.device)
@@ -60,9 +60,9 @@ class Collector:
         """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``."""
         rollout, t = self.rollout, self.rollout.position
         if t == 0:  # noise for the whole rollout at once, [R, T, E, n_outputs]: one draw instead of T
-            self._noise = draw_noise(self._policy.action, self._stream, *self._noise_shape).to(obs.dtype)
-        rollout.obs[t] = self._policy.normalize(obs, update=True, valid=self._valid)
-        self._action = self._policy.distribution(rollout.obs[t]).sample(self._noise[:, t])
+            self._noise = draw_noise(self.policy.action, self._stream, *self._noise_shape).to(obs.dtype)
+        rollout.obs[t] = self.policy.normalize(obs, update=True, valid=self._valid)
+        self._action = self.policy.distribution(rollout.obs[t]).sample(self._noise[:, t])
         return self._action
 
     @torch.no_grad()
@@ -70,15 +70,15 @@ class Collector:
         """What the environments answered to the last actions."""
         reward = transition.reward
         self._valid = transition.next_valid
-        if self._reward_normalizer is not None:
+        if self.reward_normalizer is not None:
             ended = transition.terminated | transition.truncated
-            reward = self._reward_normalizer(reward, ended, transition.valid)
+            reward = self.reward_normalizer(reward, ended, transition.valid)
         final_obs = transition.final_obs
         self.rollout.add(
-            self._action, reward, transition, None if final_obs is None else self._policy.normalize(final_obs)
+            self._action, reward, transition, None if final_obs is None else self.policy.normalize(final_obs)
         )
         if self.rollout.position == len(self.rollout.reward):
-            self.rollout.obs[-1] = self._policy.normalize(transition.next_obs)
+            self.rollout.obs[-1] = self.policy.normalize(transition.next_obs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +177,10 @@ def normalize_advantage(advantage: Tensor, valid: Tensor | None) -> Tensor:
     else:
         weight = valid.to(advantage.dtype)
         n = weight.sum(1, keepdim=True)
+        lone = n < 2
         mean = (advantage * weight).sum(1, keepdim=True) / n.clamp(min=1.0)
         std = (((advantage - mean) * weight).square().sum(1, keepdim=True) / (n - 1.0).clamp(min=1.0)).sqrt()
+        mean, std = mean.masked_fill(lone, 0.0), std.masked_fill(lone, 1.0)
     return (advantage - mean) / (std + 1e-8)
 
 
@@ -201,24 +203,27 @@ def _variance(x: Tensor, valid: Tensor | None) -> Tensor:
     return masked_mean((x - masked_mean(x, valid).unsqueeze(1)).square(), valid)
 
 
-def rollout_metrics(samples: Samples, policy: ActorCritic, ent_coef: Tensor, *, normalized: bool) -> dict[str, Tensor]:
+def rollout_metrics(samples: Samples, collector: Collector, ent_coef: Tensor, *, normalized: bool) -> dict[str, Tensor]:
     """What a rollout and its policy tell about exploration and the critic, ``[R]`` each.
 
-    ``effective_temperature`` is the entropy weight in reward units: where advantages are normalised, the coefficient
-    times the standard deviation that was divided out, which drifts during training and differs between settings.
+    ``effective_temperature`` is the entropy weight in reward units: where advantages or rewards are normalised, the
+    coefficient times what they were divided by, which drifts during training and differs between settings.
     """
-    valid = samples.valid
-    spread = _variance(samples.advantage, valid).sqrt()
+    valid, action = samples.valid, collector.policy.action
+    unit = _variance(samples.advantage, valid).sqrt() if normalized else torch.ones_like(ent_coef)
+    if collector.reward_normalizer is not None:
+        unit = unit * collector.reward_normalizer.scale.to(unit.dtype)
     metrics = {
         "train/ent_coef": ent_coef.clone(),
-        "train/effective_temperature": ent_coef * spread if normalized else ent_coef.clone(),
+        "train/effective_temperature": ent_coef * unit,
         "train/explained_variance": explained_variance(samples.value, samples.value_target, valid),
     }
-    if policy.action.is_continuous:
-        bound = 1.0 if policy.action.kind == "gaussian" else 3.0  # tanh(3) = .995
-        at_bound = (samples.action.abs() >= bound).to(ent_coef.dtype).mean(2)
-        metrics["explore/saturation"] = masked_mean(at_bound, valid)
-        metrics["train/std"] = policy.params["log_std"].detach().exp().mean((1, 2))
+    if action.is_continuous:
+        metrics["train/std"] = collector.policy.log_std.detach().exp().mean((1, 2))
+    if any(action.bounded):
+        bound = 1.0 if action.kind == "gaussian" else 3.0  # tanh(3) = .995
+        bounded = samples.action[..., torch.tensor(action.bounded, device=samples.action.device)]
+        metrics["explore/saturation"] = masked_mean((bounded.abs() >= bound).to(ent_coef.dtype).mean(2), valid)
     return metrics
 
 

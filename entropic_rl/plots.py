@@ -9,9 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 __all__ = ["Curves", "plot_comparison", "plot_run"]
 
@@ -68,7 +66,7 @@ def plot_comparison(
     with _figure(path, title, n_axes=2, width=11.0) as (left, right):
         for axes, curves in ((left, returns), (right, entropies)):
             for i, (label, seeds) in enumerate(curves.items()):
-                colour, style = _COLOURS[i % len(_COLOURS)], _STYLES[i // len(_COLOURS) % len(_STYLES)]
+                colour, style = _COLOURS[i % len(_COLOURS)], _STYLES[i % len(_STYLES)]
                 _draw_band(axes, seeds, label, colour, style)
             axes.set(xlabel="environment steps")
         if threshold is not None:
@@ -98,16 +96,15 @@ def curve(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, n
 @contextmanager
 def _figure(path: Path, title: str, *, n_axes: int = 1, width: float = 7.2) -> Iterator[tuple[Any, ...]]:
     with mpl.rc_context(_LOOK):
-        figure, axes = plt.subplots(1, n_axes, figsize=(width, 4.2), layout="constrained", squeeze=False)
+        figure = Figure(figsize=(width, 4.2), layout="constrained")
+        axes = figure.subplots(1, n_axes, squeeze=False)[0]
         figure.suptitle(title, fontsize=12, fontweight="bold")
-        try:
-            yield tuple(axes[0])
-            for ax in axes[0]:
-                ax.xaxis.set_major_formatter(_thousands)
-                ax.margins(x=0.01)
-            figure.savefig(path, metadata={"Date": None})
-        finally:
-            plt.close(figure)
+        yield tuple(axes)
+        for ax in axes:
+            ax.xaxis.set_major_formatter(_thousands)
+            ax.margins(x=0.01)
+            ax.set_xlim(left=0)
+        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def _draw_band(axes: Any, seeds: Sequence[tuple[np.ndarray, np.ndarray]], label: str, colour: str, style: str) -> None:

@@ -111,6 +111,11 @@ class ActorCritic:
         values = self._critic(self.params, features).squeeze(-1)
         return self._head(self._actor(self.params, features)), values
 
+    @property
+    def log_std(self) -> Tensor:
+        """Log standard deviations ``[R, 1, D]``, within [-20, 2]: an entropy bonus alone has no ceiling."""
+        return self.params["log_std"].clamp(-20.0, 2.0)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters and statistics, ``[R, ...]`` each."""
         state = {f"params.{name}": tensor for name, tensor in self.params.named().items()}
@@ -138,7 +143,7 @@ class ActorCritic:
             return MultiDiscrete(outputs, self.action.nvec)
         if kind == "bernoulli":
             return Bernoulli(outputs)
-        log_std = self.params["log_std"].expand_as(outputs)
+        log_std = self.log_std.expand_as(outputs)
         return Gaussian(outputs, log_std) if kind == "gaussian" else TanhGaussian(outputs, log_std)
 
     def _initialise(self, stream: Stream) -> None:

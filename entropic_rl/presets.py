@@ -91,6 +91,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "CartPole-v1": {"n_envs": 8, "total_timesteps": 500_000},
         "Acrobot-v1": {**_NORMALIZED, "n_envs": 16, "total_timesteps": 500_000},
         "MountainCar-v0": {**_NORMALIZED, "n_envs": 16, "total_timesteps": 1_000_000},
+        # The Zoo's without gSDE.
         "Pendulum-v1": {
             **_NORMALIZED,
             "n_envs": 8,

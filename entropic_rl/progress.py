@@ -53,6 +53,13 @@ class ProgressReport:
         if self._bar is not None:
             self._bar.stop()
 
+    def note(self, text: str) -> None:
+        """Say what is going on when the bar stands still."""
+        if self._bar is not None:
+            self._bar.update(self._task, status=text)
+        elif self._enabled:
+            print(f"{self._label}  {text}", file=sys.stderr, flush=True)
+
     def update(self, global_step: int, rows: Sequence[dict[str, float]]) -> None:
         """Show the state after ``global_step`` env steps; several runs are shown by their mean."""
         if not self._enabled:
@@ -61,7 +68,7 @@ class ProgressReport:
             self._bar.update(self._task, completed=min(global_step, self._total), status=_status(rows))
         elif global_step >= self._next_line * self._total:
             self._next_line += 0.1
-            left = rows[0]["time/elapsed"] * max(self._total - global_step, 0) / global_step
+            left = rows[0]["time/time_elapsed"] * max(self._total - global_step, 0) / global_step
             print(
                 f"{self._label}  {global_step:>9,} / {self._total:,} steps  {_status(rows)}  {left:.0f} s left",
                 file=sys.stderr,

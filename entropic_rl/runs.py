@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium.vector import AutoresetMode
 
 from entropic_rl.checkpoint import save_policy
 from entropic_rl.config import RunConfig, jsonable
@@ -21,7 +22,7 @@ from entropic_rl.evaluation import Evaluation, evaluate, summary
 from entropic_rl.policies import ActorCritic
 from entropic_rl.progress import ProgressReport
 from entropic_rl.run_directory import read_metrics
-from entropic_rl.spaces import ActionSpec, ObservationSpec, action_spec, observation_spec
+from entropic_rl.spaces import ObservationSpec, action_spec, observation_spec
 from entropic_rl.tracking import Recorder, versions
 from entropic_rl.training import Agent, train
 from entropic_rl.vector import EnvBatch
@@ -52,7 +53,6 @@ def train_cells(
     run, config = cells[0].run, cells[0].config
     _check_batchable(agent_class, cells)
     device = load_device(run.device)
-    torch.set_num_threads(run.num_threads)
     make_envs = partial(make_vector_env, run.env, kwargs=run.env_kwargs, vectorization=run.vectorization)
     vector_env = make_envs(len(cells) * run.n_envs)
     observation = observation_spec(vector_env.single_observation_space)
@@ -68,9 +68,13 @@ def train_cells(
         device=device,
     )
     examine = partial(
-        _examine, agent.policy, partial(make_vector_env, run.env, kwargs=run.env_kwargs), observation, run
+        _examine,
+        agent.policy,
+        partial(make_vector_env, run.env, kwargs=run.env_kwargs, autoreset_mode=AutoresetMode.DISABLED),
+        observation,
+        run,
     )
-    log_interval = run.log_interval or math.ceil(run.total_timesteps / (agent.n_steps * run.n_envs) / 500)
+    log_interval = _log_interval(run, agent.n_steps * run.n_envs)
     recorders = [_recorder(agent_name, cell, job_type) for cell in cells]
     next_evaluation = run.eval_freq or math.inf
     label = f"{agent_name} {run.env}" + (f" x {len(cells)} runs" if len(cells) > 1 else "")
@@ -80,7 +84,8 @@ def train_cells(
                 agent, envs, total_timesteps=run.total_timesteps, seeds=seeds, log_interval=log_interval
             ):
                 if record.last or record.global_step >= next_evaluation:
-                    next_evaluation = record.global_step + run.eval_freq
+                    next_evaluation += run.eval_freq
+                    report.note("evaluating")
                     for row, evaluations in zip(record.rows, examine(), strict=True):
                         row.update(evaluations)
                 for recorder, row in zip(recorders, record.rows, strict=True):
@@ -90,6 +95,11 @@ def train_cells(
             _finish(agent.policy, i, cell, recorder, row)
             for i, (cell, recorder, row) in enumerate(zip(cells, recorders, record.rows, strict=True))
         ]
+    except KeyboardInterrupt:  # what was learned so far is kept
+        for i, (cell, recorder) in enumerate(zip(cells, recorders, strict=True)):
+            save_policy(agent.policy, i, cell.directory)
+            recorder.close(exit_code=1)
+        raise
     except BaseException:
         for recorder in recorders:
             recorder.close(exit_code=1)
@@ -99,7 +109,7 @@ def train_cells(
 
 
 def load_device(name: str) -> torch.device:
-    """The device behind ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    """The device behind ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         ConfigError: it is not available here.
@@ -107,12 +117,20 @@ def load_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available()}
     if not available[device.type]:
         raise ConfigError(f"--device {name} is not available here (torch {torch.__version__}); use --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"--device {name}: expected an index below {torch.cuda.device_count()}; use --device cuda")
     return device
+
+
+def _log_interval(run: RunConfig, steps_per_update: int) -> int:
+    """Updates between records: about 500 in all, and at least one per evaluation."""
+    if run.log_interval:
+        return run.log_interval
+    interval = math.ceil(run.total_timesteps / steps_per_update / 500)
+    return min(interval, max(1, run.eval_freq // steps_per_update)) if run.eval_freq else interval
 
 
 def _check_batchable(agent_class: Any, cells: Sequence[Cell]) -> None:
@@ -148,6 +166,7 @@ def _examine(
             episodes=run.eval_episodes,
             deterministic=deterministic,
             seed=run.eval_seed,
+            max_steps=run.eval_max_steps,
         )
 
     return [
@@ -164,7 +183,7 @@ def _finish(policy: ActorCritic, index: int, cell: Cell, recorder: Recorder, row
         read_metrics(cell.directory),
         cell.directory,
         title=f"{cell.run.env}, ent_coef {cell.config.ent_coef}, seed {cell.run.seed}",
-        max_entropy=max_entropy(policy.action),
+        max_entropy=policy.action.max_entropy,
     )
     result = {
         **row,
@@ -173,16 +192,7 @@ def _finish(policy: ActorCritic, index: int, cell: Cell, recorder: Recorder, row
         "seed": cell.run.seed,
         "ent_coef": cell.config.ent_coef,
         "eval/episodes": cell.run.eval_episodes,
-        "explore/max_entropy": max_entropy(policy.action),
+        "explore/max_entropy": policy.action.max_entropy,
     }
     recorder.finish(result)
     return result
-
-
-def max_entropy(action: ActionSpec) -> float | None:
-    """Nats of the uniform policy; None for continuous actions, whose entropy has no such ceiling."""
-    if action.is_continuous:
-        return None
-    if action.kind == "categorical":
-        return math.log(action.n_outputs)
-    return sum(map(math.log, action.nvec)) if action.kind == "multi-discrete" else action.n_outputs * math.log(2)

@@ -39,6 +39,7 @@ class ActionSpec:
         nvec: choices per component (multi-discrete only).
         event_shape: shape of one action as the agent stores it.
         to_env: actions ``[N, *event_shape]`` as NumPy -> what ``VectorEnv.step`` takes.
+        bounded: which dimensions of a Box have bounds on both sides.
     """
 
     kind: HeadKind
@@ -46,6 +47,16 @@ class ActionSpec:
     nvec: tuple[int, ...]
     event_shape: tuple[int, ...]
     to_env: Flatten = field(repr=False)
+    bounded: tuple[bool, ...] = ()
+
+    @property
+    def max_entropy(self) -> float | None:
+        """Nats of the uniform policy; None for continuous actions, whose entropy has no such ceiling."""
+        if self.is_continuous:
+            return None
+        if self.kind == "bernoulli":
+            return self.n_outputs * math.log(2.0)
+        return sum(math.log(n) for n in self.nvec or (self.n_outputs,))
 
     @property
     def is_continuous(self) -> bool:
@@ -56,11 +67,15 @@ class ActionSpec:
 def observation_spec(space: spaces.Space[Any]) -> ObservationSpec:
     """Flatten Box, Discrete (one-hot), MultiDiscrete (one-hots), MultiBinary, and Dict or Tuple of these.
 
+    Bytes from 0 to 255 are taken for pixels and scaled to [0, 1].
     Dict entries follow in the space's own (sorted) order.
 
     Raises:
         EnvError: for any other space.
     """
+    if isinstance(space, spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all():
+        pixels = math.prod(space.shape)
+        return ObservationSpec(pixels, lambda obs: np.asarray(obs, np.float32).reshape(-1, pixels) / 255.0)
     if isinstance(space, spaces.Box | spaces.MultiBinary):
         size = math.prod(space.shape)
         return ObservationSpec(size, lambda obs: np.asarray(obs).reshape(-1, size))
@@ -141,4 +156,6 @@ def _box_action_spec(space: spaces.Box, squash_output: bool) -> ActionSpec:
         scaled = np.clip(centre + half * unit, low, high)
         return scaled.astype(space.dtype).reshape(-1, *shape)
 
-    return ActionSpec("tanh-gaussian" if squash_output else "gaussian", size, (), (size,), to_env)
+    return ActionSpec(
+        "tanh-gaussian" if squash_output else "gaussian", size, (), (size,), to_env, tuple(bounded.tolist())
+    )

@@ -43,8 +43,11 @@ class Stream:
 
     Args:
         seeds: R integers in [0, 2^64); equal seeds give equal numbers.
-        name: what the numbers are for; different names never share a number.
+        name: what the numbers are for; different names share no number (but for a collision of 32-bit hashes).
         device: where draws are made.
+
+    Attributes:
+        position: how many draws were made, the whole state; an integer, or ``[R]`` where the runs are not in step.
 
     Example:
         >>> alone = Stream([7], "action").uniform(3)
@@ -60,17 +63,18 @@ class Stream:
         self._name_word = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
         words = [[seed & _WORD, seed >> 32] for seed in seeds]
         self._key = torch.tensor(words, dtype=torch.int64, device=device).reshape(-1, 1, 2)
-        self.position = 0
+        self.position: int | Tensor = 0
 
     def bits(self, *shape: int) -> Tensor:
         """Uniform 32-bit words in int64, ``[R, *shape]``."""
         n = math.prod(shape)
         n_blocks = -(-n // 4)
-        counter = torch.zeros(n_blocks, 4, dtype=torch.int64, device=self._key.device)
-        counter[:, 0] = torch.arange(n_blocks, device=counter.device)
-        counter[:, 1] = self.position & _WORD
-        counter[:, 2] = self.position >> 32
-        counter[:, 3] = self._name_word
+        position = torch.as_tensor(self.position, device=self._key.device).reshape(-1, 1)
+        counter = torch.zeros(len(position), n_blocks, 4, dtype=torch.int64, device=self._key.device)
+        counter[..., 0] = torch.arange(n_blocks, device=counter.device)
+        counter[..., 1] = position & _WORD
+        counter[..., 2] = position >> 32
+        counter[..., 3] = self._name_word
         self.position += 1
         words = philox_4x32(counter, self._key)  # [R, n_blocks, 4]
         return words.reshape(len(words), -1)[:, :n].reshape(-1, *shape)

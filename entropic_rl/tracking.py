@@ -13,6 +13,7 @@ import platform
 import subprocess
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import metadata
 from netrc import NetrcParseError, netrc
 from pathlib import Path
@@ -47,7 +48,7 @@ class Recorder:
         write_json(directory / "config.json", config)
         self._metrics: TextIO = (directory / "metrics.jsonl").open("w", buffering=1)
         self._wandb: Any = _start_wandb(directory, config, run, job_type) if run.track else None
-        self._tensorboard = tensorboard and tensorboard(str(directory / "tensorboard"))
+        self._tensorboard: Any = tensorboard and tensorboard(str(directory / "tensorboard"))
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append a row; ``row["global_step"]`` is the axis of every curve."""
@@ -55,9 +56,7 @@ class Recorder:
         if self._wandb is not None:
             self._mirror(lambda: self._wandb.log(dict(row)))
         if self._tensorboard is not None:
-            for name, value in row.items():
-                if name != "global_step" and math.isfinite(value):
-                    self._tensorboard.add_scalar(name, value, int(row["global_step"]))
+            self._mirror(lambda: self._log_tensorboard(row))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json`` and close everything."""
@@ -73,28 +72,40 @@ class Recorder:
             self._mirror(lambda: self._wandb.finish(exit_code=exit_code))
             self._wandb = None
         if self._tensorboard is not None:
-            self._tensorboard.close()
+            self._mirror(self._tensorboard.close)
             self._tensorboard = None
 
+    def _log_tensorboard(self, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            if name != "global_step" and math.isfinite(value):
+                self._tensorboard.add_scalar(name, value, int(row["global_step"]))
+
     def _mirror(self, write: Callable[[], Any]) -> None:
-        """Write to Weights & Biases; if that fails, say so once and go on without it."""
+        """Write to the mirrors; if that fails, say so once and go on without them."""
         try:
             write()
         except Exception as error:  # whatever it is, the record is in metrics.jsonl
-            self._wandb = None
-            warnings.warn(f"Weights & Biases failed, the run goes on without it ({error})", stacklevel=3)
+            self._wandb = self._tensorboard = None
+            warnings.warn(f"tracking failed, the run goes on without its mirrors ({error})", stacklevel=3)
 
 
+@cache
 def versions() -> dict[str, str]:
     """What a result depends on beside the settings: package versions, Python, platform, the commit if in a checkout."""
     packages = ("entropic-rl", "torch", "numpy", "gymnasium", "wandb")
     found = {name: metadata.version(name) for name in packages}
     found |= {"python": platform.python_version(), "platform": platform.platform()}
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
-    if commit.returncode == 0:
-        found["git"] = commit.stdout.strip()
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parent,
+        )
+        found["git"] = described.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        pass  # no git, or no checkout
     return found
 
 
@@ -118,16 +129,16 @@ def _start_wandb(directory: Path, config: Mapping[str, Any], run: RunConfig, job
             settings=wandb.Settings(console="off", silent=True, init_timeout=30),
         )
 
-    try:
-        tracked = start(mode)
-    except Exception as error:  # wandb raises many kinds; none may cost the run
-        if mode != "online":
-            raise
-        warnings.warn(f"Weights & Biases cannot be reached, tracking offline instead ({error})", stacklevel=3)
-        tracked = start("offline")
-    tracked.define_metric("global_step")
-    tracked.define_metric("*", step_metric="global_step")
-    return tracked
+    for attempt in dict.fromkeys((mode, "offline")):
+        try:
+            tracked = start(attempt)
+            tracked.define_metric("global_step")
+            tracked.define_metric("*", step_metric="global_step")
+            return tracked
+        except Exception as error:  # wandb raises many kinds; none may cost the run
+            further = "tracking offline instead" if attempt == "online" else "the run goes on without it"
+            warnings.warn(f"Weights & Biases cannot be started, {further} ({error})", stacklevel=3)
+    return None
 
 
 def _has_api_key() -> bool:

@@ -85,7 +85,7 @@ def train(
             elapsed += time.perf_counter() - resumed
             common = {
                 "global_step": float(global_step),
-                "time/elapsed": elapsed,
+                "time/time_elapsed": elapsed,
                 "time/fps": global_step / elapsed,
                 "train/n_updates": float(n_updates),
             }

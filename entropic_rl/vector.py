@@ -8,7 +8,7 @@ after an end ignores the action and only resets, and that row is False.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,6 @@ class EnvBatch:
         episode_returns: per run, the undiscounted returns of the last 100 finished episodes.
         episode_lengths: per run, their lengths in steps.
         n_episodes: per run, how many finished.
-        on_episode: called with (sub-env index, return, length) when an episode ends, if set.
 
     Raises:
         EnvError: the autoreset mode is missing or unknown.
@@ -95,7 +94,6 @@ class EnvBatch:
         self.episode_returns: list[deque[float]] = [deque(maxlen=window) for _ in range(n_runs)]
         self.episode_lengths: list[deque[int]] = [deque(maxlen=window) for _ in range(n_runs)]
         self.n_episodes = np.zeros(n_runs, np.int64)
-        self.on_episode: Callable[[int, float, int], None] | None = None
 
     def reset(self, seeds: Sequence[Sequence[int]]) -> Tensor:
         """Begin new episodes, sub-env e of run r from ``seeds[r][e]``; first observations ``[R, E, D]``."""
@@ -138,7 +136,7 @@ class EnvBatch:
     def _split_at_ends(self, obs: np.ndarray, ended: np.ndarray, info: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """What to act on next, and what the ended episodes ended in (right only where ``ended``)."""
         if self.mode is AutoresetMode.NEXT_STEP:
-            return obs, obs
+            return obs, obs.copy()  # the env may reuse its buffers
         if self.mode is AutoresetMode.SAME_STEP:
             final = obs.copy()
             final[ended] = self._flatten_rows(info["final_obs"], np.flatnonzero(ended))
@@ -163,8 +161,6 @@ class EnvBatch:
             self.episode_returns[run].append(float(self._return[index]))
             self.episode_lengths[run].append(int(self._length[index]))
             self.n_episodes[run] += 1
-            if self.on_episode is not None:
-                self.on_episode(int(index), float(self._return[index]), int(self._length[index]))
         self._return[ended] = 0.0
         self._length[ended] = 0
 

@@ -167,8 +167,8 @@ def test_comparison_json_has_a_row_per_coefficient_and_per_cell(comparison):
         assert row["return_mean"] == pytest.approx(sum(returns) / 2)
         assert row["return_std"] == pytest.approx(abs(returns[0] - returns[1]) / 2**0.5)
         assert (row["return_min"], row["return_max"]) == (min(returns), max(returns))
-        assert row["n_reached"] == 2  # CartPole stands longer than 5 steps from the first
-        assert row["steps_to_threshold_median"] == 64
+        assert row["n_reached"] == 0  # so short a run has no mean of 100 episodes
+        assert row["steps_to_threshold_median"] is None
     assert content["threshold"] == 5
     for cell in content["cells"]:
         assert json.loads((comparison / cell["directory"] / "summary.json").read_text()).items() <= cell.items()
@@ -184,7 +184,7 @@ def test_compare_prints_a_row_per_coefficient(capsys):
     arguments = ["--ent-coef", "0", "0.5", "--seeds", "2", "--out", "out"]
     assert main([*COMPARE, *arguments]) == 0
     out = capsys.readouterr().out
-    for word in ("ent_coef", "steps to 475", "0.5", "(0 of 2)", "4 runs in"):
+    for word in ("ent_coef", "steps to 475", "0.5", "0 of 2 reached it", "4 runs in"):
         assert word in out
 
 
@@ -289,7 +289,7 @@ BAD = {
     "no number": (["--n-steps", "many"], ["n_steps: expected a valid integer", "got 'many'"]),
     "zero steps": (["--total-timesteps", "0"], ["total_timesteps: expected", "got 0"]),
     "negative seed": (["--seed", "-1"], ["seed: expected", "got -1"]),
-    "unknown device": (["--device", "abacus"], ["device: expected auto, cpu, cuda, cuda:N or mps, got 'abacus'"]),
+    "unknown device": (["--device", "abacus"], ["device: expected auto, cpu, cuda or cuda:N, got 'abacus'"]),
     "unknown argument of the env": (["--env-kwargs", "gravitas=9"], ["'gravitas'", "check --env-kwargs"]),
     "missing package": (["--gym-packages", "no_such_pkg"], ["--gym-packages: cannot import 'no_such_pkg'", "install"]),
     "unsupported action space": (["--env", "test/Oddity-v0"], ["unsupported action space Text", "expected Discrete"]),
@@ -383,12 +383,11 @@ def test_run_directory_that_the_system_refuses_to_make_is_told_in_one_line(capsy
     assert_refused(capsys, [*TRAIN, "--run-dir", "/proc/run"], "/proc/run", "choose another")
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:99", "mps"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:99"])
 def test_unavailable_device_is_refused(capsys, monkeypatch, device):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     words = [f"--device {device} is not available here", "use --device cpu"]
     assert_refused(capsys, [*TRAIN, "--device", device, "--run-dir", "run"], *words)
 

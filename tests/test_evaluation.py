@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode
 
 from entropic_rl.checkpoint import load_policy, save_policy
 from entropic_rl.environments import make_env, make_vector_env
@@ -18,7 +19,7 @@ from entropic_rl.streams import Stream
 
 def policy_for(env_id, seeds=(0,), *, scale=1.0, squash_output=False, kwargs=None, **network):
     """A policy of len(seeds) runs with random weights, and what evaluation needs beside it."""
-    make_envs = partial(make_vector_env, env_id, kwargs=kwargs or {})
+    make_envs = partial(make_vector_env, env_id, kwargs=kwargs or {}, autoreset_mode=AutoresetMode.DISABLED)
     env = make_envs(1)
     observation = observation_spec(env.single_observation_space)
     action = action_spec(env.single_action_space, squash_output=squash_output)
@@ -27,23 +28,32 @@ def policy_for(env_id, seeds=(0,), *, scale=1.0, squash_output=False, kwargs=Non
     return policy, make_envs, observation
 
 
-def lengths_by_hand(n_envs, quota, seed=10_000):
-    """Episode lengths of the lottery, ``quota`` in a row from each environment."""
-    lengths = []
-    for start in Stream([seed], "evaluation environment").seeds(n_envs)[0]:
-        env = make_env("test/Lottery-v0")
-        for episode in range(quota):
-            obs, _ = env.reset(seed=start if episode == 0 else None)
-            lengths.append(int(obs[0]))
-    return tuple(lengths)
+def lengths_by_hand(episodes, seed=10_000):
+    """Episode lengths of the lottery, one seed per episode."""
+    env = make_env("test/Lottery-v0")
+    return tuple(int(env.reset(seed=k)[0][0]) for k in Stream([seed], "evaluation episode").seeds(episodes)[0])
 
 
-@pytest.mark.parametrize(("episodes", "max_sub_envs", "n_envs"), [(12, 4, 4), (12, 5, 4), (7, 4, 1), (6, 100, 6)])
-def test_every_environment_contributes_the_same_number_of_episodes(episodes, max_sub_envs, n_envs):
+@pytest.mark.parametrize(("episodes", "n_envs"), [(12, 4), (12, 5), (7, 4), (6, 100), (1, 25)])
+def test_every_episode_has_a_seed_of_its_own_on_however_many_environments(episodes, n_envs):
     policy, make_envs, observation = policy_for("test/Lottery-v0")
-    [result] = evaluate(policy, make_envs, observation, episodes=episodes, max_sub_envs=max_sub_envs)
-    assert result.lengths == lengths_by_hand(n_envs, episodes // n_envs)
+    [result] = evaluate(policy, make_envs, observation, episodes=episodes, n_envs=n_envs)
+    assert result.lengths == lengths_by_hand(episodes)
     assert result.returns == tuple(map(float, result.lengths))
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_number_of_environments_changes_no_episode(deterministic):
+    # Blackjack draws cards while it is played: a later episode may not depend on how the earlier ones went.
+    policy, make_envs, observation = policy_for("Blackjack-v1", seeds=(3, 4), scale=30.0)
+    run = partial(evaluate, policy, make_envs, observation, episodes=40, deterministic=deterministic)
+    assert run(n_envs=1) == run(n_envs=7) == run(n_envs=40)
+
+
+def test_episodes_are_cut_off_where_nothing_else_ends_them():
+    policy, make_envs, observation = policy_for("CliffWalking-v1")  # it has no time limit
+    [result] = evaluate(policy, make_envs, observation, episodes=3, max_steps=17)
+    assert result.lengths == (17, 17, 17)
 
 
 def test_short_episodes_are_not_counted_more_often():
@@ -55,7 +65,7 @@ def test_short_episodes_are_not_counted_more_often():
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_all_runs_start_alike_and_draw_the_same_noise(deterministic):
-    policy, make_envs, observation = policy_for("CartPole-v1", seeds=(3, 3, 4), scale=3.0)
+    policy, make_envs, observation = policy_for("CartPole-v1", seeds=(3, 3, 4), scale=30.0)
     first, twin, other = evaluate(policy, make_envs, observation, episodes=6, deterministic=deterministic)
     assert first == twin
     assert first != other
@@ -69,11 +79,12 @@ def test_evaluation_repeats_exactly_and_its_seed_matters(deterministic):
     assert run(seed=1) != run(seed=2)
 
 
-def test_run_evaluates_the_same_alone_and_beside_others():
-    policy, make_envs, observation = policy_for("CartPole-v1", seeds=(3, 4), scale=3.0)
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_run_evaluates_the_same_alone_and_beside_many_others(deterministic):
+    policy, make_envs, observation = policy_for("CartPole-v1", seeds=range(12), scale=3.0)
     alone, _, _ = policy_for("CartPole-v1", seeds=(4,), scale=3.0)
-    together = evaluate(policy, make_envs, observation, episodes=6, max_sub_envs=12)
-    assert evaluate(alone, make_envs, observation, episodes=6, max_sub_envs=6) == together[1:]
+    together = evaluate(policy, make_envs, observation, episodes=30, deterministic=deterministic)
+    assert evaluate(alone, make_envs, observation, episodes=30, deterministic=deterministic) == [together[4]]
 
 
 def test_stochastic_evaluation_samples_actions():
@@ -169,13 +180,13 @@ def test_loaded_policy_evaluates_exactly_like_the_one_in_memory(tmp_path, env_id
     save_policy(policy, 1, tmp_path)
     loaded = load_policy(tmp_path, observation, policy.action)
     run = partial(evaluate, make_envs=make_envs, observation=observation, episodes=3, deterministic=deterministic)
-    in_memory = run(policy, max_sub_envs=6)[1]
-    [from_disk] = run(loaded, max_sub_envs=3)
+    in_memory = run(policy)[1]
+    [from_disk] = run(loaded)
     assert from_disk.lengths == in_memory.lengths
     assert from_disk.returns == pytest.approx(in_memory.returns, rel=1e-5)
     single, _, _ = policy_for(env_id, seeds=(7,), **options)
     single.load_state_dict({name: tensor[1:2] for name, tensor in policy.state_dict().items()})
-    assert run(single, max_sub_envs=3) == [from_disk]
+    assert run(single) == [from_disk]
 
 
 def test_saving_leaves_no_temporary_files(tmp_path):

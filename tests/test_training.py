@@ -59,7 +59,7 @@ def test_every_run_has_a_row_of_finite_numbers_under_the_common_names():
     record = records_of(200, config, seeds=(0, 1))[-1]
     assert len(record.rows) == 2
     names = {
-        "global_step", "time/elapsed", "time/fps", "train/n_updates", "rollout/ep_rew_mean", "rollout/ep_len_mean",
+        "global_step", "time/time_elapsed", "time/fps", "train/n_updates", "rollout/ep_rew_mean", "rollout/ep_len_mean",
         "rollout/n_episodes", "train/loss", "train/policy_gradient_loss", "train/value_loss", "train/entropy",
         "train/approx_kl", "train/clip_fraction", "train/grad_norm", "train/ent_coef", "train/effective_temperature",
         "train/explained_variance", "train/learning_rate", "train/clip_range",
@@ -71,7 +71,7 @@ def test_every_run_has_a_row_of_finite_numbers_under_the_common_names():
 
 def test_steps_per_second_are_steps_over_elapsed_training_time():
     row = records_of(24)[-1].rows[0]
-    assert row["time/fps"] == pytest.approx(24 / row["time/elapsed"])
+    assert row["time/fps"] == pytest.approx(24 / row["time/time_elapsed"])
 
 
 def test_time_that_the_caller_takes_is_not_training_time(monkeypatch):
@@ -87,7 +87,7 @@ def test_time_that_the_caller_takes_is_not_training_time(monkeypatch):
     agent.update = slow_update
     elapsed = []
     for record in train(agent, envs, total_timesteps=24, seeds=[0]):
-        elapsed.append(record.rows[0]["time/elapsed"])
+        elapsed.append(record.rows[0]["time/time_elapsed"])
         clock[0] += 100.0
     assert elapsed == [1.0, 2.0, 3.0]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from entropic_rl.agents.config import AGENT_CONFIGS
 from entropic_rl.config import RunConfig, build
+from entropic_rl.errors import ConfigError
 from entropic_rl.schedules import Schedule
 from entropic_rl.streams import Stream
 
@@ -27,6 +28,9 @@ def main() -> None:
     task = json.load(sys.stdin)
     run = build(RunConfig, task["run"])
     config: Any = build(AGENT_CONFIGS[task["agent"]], task["config"])
+    import torch
+
+    torch.set_num_threads(run.num_threads)
     train = {"ours": train_ours, "sb3": train_sb3}[sys.argv[1]]
     print(json.dumps(train(task["agent"], run, config)))
 
@@ -44,19 +48,17 @@ def train_ours(agent: str, run: RunConfig, config: Any) -> dict[str, Any]:
         result = evaluate_directory(directory, episodes=run.eval_episodes, seed=run.eval_seed)
     return {
         "fps": summary["time/fps"],
-        "seconds": summary["time/elapsed"],
+        "seconds": summary["time/time_elapsed"],
         "returns": result["returns"],
     }
 
 
 def train_sb3(agent: str, run: RunConfig, config: Any) -> dict[str, Any]:
     """Train Stable-Baselines3's agent of the same name with the same settings."""
-    import torch
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.vec_env import VecNormalize
 
     warnings.filterwarnings("ignore", module="stable_baselines3")
-    torch.set_num_threads(run.num_threads)
     env = _sb3_envs(run, run.n_envs, run.seed)
     if config.normalize_obs or config.normalize_reward:
         env = VecNormalize(env, norm_obs=config.normalize_obs, norm_reward=config.normalize_reward, gamma=config.gamma)
@@ -78,7 +80,18 @@ def sb3_model(agent: str, config: Any, env: Any, seed: int) -> Any:
     import stable_baselines3
     from torch import nn
 
-    activations = {"tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "gelu": nn.GELU}
+    for name in ("share_features", "squash_output"):
+        if getattr(config, name):
+            raise ConfigError(f"{name}: Stable-Baselines3 has no counterpart to compare with; leave it off")
+    activations = {
+        "tanh": nn.Tanh,
+        "relu": nn.ReLU,
+        "leaky_relu": nn.LeakyReLU,
+        "elu": nn.ELU,
+        "gelu": nn.GELU,
+        "silu": nn.SiLU,
+        "sigmoid": nn.Sigmoid,
+    }
     widths = list(config.net_arch)
     policy_kwargs: dict[str, Any] = {
         "net_arch": {"pi": widths, "vf": widths},

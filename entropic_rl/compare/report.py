@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,13 +91,15 @@ def steps_to_threshold(rows: Sequence[dict[str, float]], threshold: float | None
     """
     if threshold is None:
         return None
-    return next((int(row["global_step"]) for row in rows if row.get("rollout/ep_rew_mean", -1e300) >= threshold), None)
+    full = (row for row in rows if row["rollout/n_episodes"] >= 100)  # one lucky episode is no mean of 100
+    return next((int(row["global_step"]) for row in full if row["rollout/ep_rew_mean"] >= threshold), None)
 
 
 def _group_row(name: str, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One coefficient over its seeds."""
     returns = [summary["eval/mean_reward"] for summary in group]
     reached = [summary["steps_to_threshold"] for summary in group if summary["steps_to_threshold"] is not None]
+    median = statistics.median([*reached, *[math.inf] * (len(group) - len(reached))])  # never is later than any step
     return {
         "ent_coef": name,
         "n_seeds": len(group),
@@ -109,14 +112,14 @@ def _group_row(name: str, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "entropy_min": min(s["train/entropy"] for s in group),
         "entropy_max": max(s["train/entropy"] for s in group),
         "n_reached": len(reached),
-        "steps_to_threshold_median": statistics.median(reached) if len(reached) * 2 > len(group) else None,
+        "steps_to_threshold_median": median if math.isfinite(median) else None,
     }
 
 
 def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float | None, ceiling: float | None) -> Table:
     table = Table(
         title=title,
-        caption="evaluation on the same fresh episodes for every run; in brackets the lowest and highest seed",
+        caption="the same evaluation episodes for every run; +- std over seeds; brackets: lowest, highest",
     )
     table.add_column("ent_coef", justify="right")
     table.add_column("return, deterministic", justify="right")
@@ -125,17 +128,16 @@ def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float 
     if threshold is not None:
         table.add_column(f"steps to {threshold:g}", justify="right")
     for row in coefficients:
-        spread = "" if row["return_std"] is None else f" +- {row['return_std']:.1f}"
+        spread = "" if row["return_std"] is None else f" +- {row['return_std']:.3g}"
         share = "" if ceiling is None else f", {row['entropy_mean'] / ceiling:.0%} of max"
         cells = [
             row["ent_coef"],
-            f"{row['return_mean']:.1f}{spread} [{row['return_min']:.1f}, {row['return_max']:.1f}]",
-            f"{row['stochastic_return_mean']:.1f}",
+            f"{row['return_mean']:.4g}{spread} [{row['return_min']:.4g}, {row['return_max']:.4g}]",
+            f"{row['stochastic_return_mean']:.4g}",
             f"{row['entropy_mean']:.3f} [{row['entropy_min']:.3f}, {row['entropy_max']:.3f}]{share}",
         ]
         if threshold is not None:
-            median = row["steps_to_threshold_median"]
-            cells.append(("not by most" if median is None else f"{median:,.0f}") +
-                         f" ({row['n_reached']} of {row['n_seeds']})")  # fmt: skip
+            median, share = row["steps_to_threshold_median"], f"{row['n_reached']} of {row['n_seeds']} reached it"
+            cells.append(share if median is None else f"{median:,.0f} ({share})")
         table.add_row(*cells)
     return table
