@@ -18,7 +18,15 @@ from entropic_rl.agents.config import A2CConfig
 from entropic_rl.coefficients import Coefficients
 from entropic_rl.losses import entropic_loss, policy_gradient_loss, value_loss
 from entropic_rl.normalization import RewardNormalizer
-from entropic_rl.on_policy import Collector, Samples, masked_mean, normalize_advantage, prepare, rollout_metrics
+from entropic_rl.on_policy import (
+    Collector,
+    Samples,
+    masked_mean,
+    masked_means,
+    normalize_advantage,
+    prepare,
+    rollout_metrics,
+)
 from entropic_rl.optimizers import RMSprop, clip_grad_norm_
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.spaces import ActionSpec
@@ -94,12 +102,12 @@ class A2C:
         actor_loss = entropic_loss(policy_loss, entropy, ent_coef=c["ent_coef"].unsqueeze(1))
         loss = masked_mean(actor_loss + c["vf_coef"].unsqueeze(1) * critic_loss, valid)
         with torch.no_grad():
-            metrics = {
-                "train/loss": loss.detach(),
-                "train/policy_gradient_loss": masked_mean(policy_loss, valid),
-                "train/value_loss": masked_mean(critic_loss, valid),
-                "train/entropy": masked_mean(entropy, valid),
+            per_sample = {
+                "train/policy_gradient_loss": policy_loss,
+                "train/value_loss": critic_loss,
+                "train/entropy": entropy,
             }
+            metrics = {"train/loss": loss.detach(), **masked_means(per_sample, valid)}
         return loss, metrics
 
     def _step(self, loss: Tensor, c: dict[str, Tensor]) -> Tensor:

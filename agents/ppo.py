@@ -22,6 +22,7 @@ from entropic_rl.on_policy import (
     Collector,
     Samples,
     masked_mean,
+    masked_means,
     minibatches,
     normalize_advantage,
     prepare,
@@ -132,15 +133,15 @@ class PPO:
         loss = masked_mean(actor_loss + c["vf_coef"].unsqueeze(1) * critic_loss, valid)
         with torch.no_grad():
             log_ratio = log_prob - batch.log_prob
-            ratio = log_ratio.exp()
-            metrics = {
-                "train/loss": loss.detach(),
-                "train/policy_gradient_loss": masked_mean(policy_loss, valid),
-                "train/value_loss": masked_mean(critic_loss, valid),
-                "train/entropy": masked_mean(entropy, valid),
-                "train/approx_kl": masked_mean(ratio - 1.0 - log_ratio, valid),
-                "train/clip_fraction": masked_mean(((ratio - 1.0).abs() > clip).to(ratio.dtype), valid),
+            excess = log_ratio.expm1()  # the probability ratio minus 1
+            per_sample = {
+                "train/policy_gradient_loss": policy_loss,
+                "train/value_loss": critic_loss,
+                "train/entropy": entropy,
+                "train/approx_kl": excess - log_ratio,
+                "train/clip_fraction": (excess.abs() > clip).to(excess.dtype),
             }
+            metrics = {"train/loss": loss.detach(), **masked_means(per_sample, valid)}
         return loss, metrics
 
     def _step(self, loss: Tensor, c: dict[str, Tensor], active: Tensor | None) -> Tensor:

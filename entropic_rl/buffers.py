@@ -44,6 +44,7 @@ class Rollout:
         self.terminated = torch.zeros(lead, device=device, dtype=torch.bool)
         self.truncated = torch.zeros_like(self.terminated)
         self.valid = torch.ones_like(self.terminated)
+        self._mode_has_resets = False
         self.clear()
 
     def clear(self) -> None:
@@ -68,8 +69,8 @@ class Rollout:
         self.truncated[t] = transition.truncated
         if transition.valid is not None:
             self.valid[t] = transition.valid
-            self.all_valid = False
-        else:
+            self.all_valid, self._mode_has_resets = False, True
+        elif self._mode_has_resets:
             self.valid[t] = True
         if final_obs is not None:
             self.cut_obs.append((t, transition.terminated | transition.truncated, final_obs))

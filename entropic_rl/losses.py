@@ -93,6 +93,7 @@ def check_same_shape(**tensors: Tensor) -> None:
     Raises:
         ValueError: naming every argument and its shape, if they are not all the same.
     """
-    if len({tensor.shape for tensor in tensors.values()}) > 1:
+    first, *others = tensors.values()
+    if any(other.shape != first.shape for other in others):
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
         raise ValueError(f"shapes must agree, got {shapes}")

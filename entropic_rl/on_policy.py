@@ -20,6 +20,7 @@ __all__ = [
     "Samples",
     "explained_variance",
     "masked_mean",
+    "masked_means",
     "minibatches",
     "normalize_advantage",
     "prepare",
@@ -189,6 +190,13 @@ def masked_mean(x: Tensor, valid: Tensor | None) -> Tensor:
     if valid is None:
         return x.mean(1)
     return (x * valid).sum(1) / valid.sum(1).clamp(min=1)
+
+
+def masked_means(named: dict[str, Tensor], valid: Tensor | None) -> dict[str, Tensor]:
+    """:func:`masked_mean` of several ``[R, B]`` by name, in one reduction."""
+    stacked = torch.stack(list(named.values()))  # [K, R, B]
+    means = stacked.mean(2) if valid is None else (stacked * valid).sum(2) / valid.sum(1).clamp(min=1)
+    return dict(zip(named, means.unbind(), strict=True))
 
 
 def explained_variance(value: Tensor, value_target: Tensor, valid: Tensor | None = None) -> Tensor:

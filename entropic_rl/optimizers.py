@@ -41,9 +41,10 @@ class Adam:
         self.step_count += 1.0
         self.exp_avg.lerp_(grads, 1.0 - beta1)
         self.exp_avg_sq.mul_(beta2).addcmul_(grads, grads, value=1.0 - beta2)
-        step_size = learning_rate.unsqueeze(1) / (1.0 - beta1**self.step_count)
-        scale = (1.0 - beta2**self.step_count).rsqrt_()
-        update = (self.exp_avg * step_size).div_(self.exp_avg_sq.sqrt().mul_(scale).add_(self._eps))
+        # lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), the bias corrections moved onto the numbers per row.
+        scale = (1.0 - beta2**self.step_count).sqrt_()
+        step_size = learning_rate.unsqueeze(1) * scale / (1.0 - beta1**self.step_count)
+        update = (self.exp_avg * step_size).div_(self.exp_avg_sq.sqrt().add_(scale * self._eps))
         params.sub_(update)
         _restore_inactive(params, self, active, before)
 

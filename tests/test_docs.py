@@ -19,3 +19,9 @@ def test_every_link_of_a_page_resolves(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_blank_is_left_to_fill_in(page):
     assert re.findall(r"@[A-Z]+@|TODO", page.read_text()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_examples_run(page, capsys):
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(code, str(page), "exec"), {})
