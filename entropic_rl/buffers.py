@@ -44,7 +44,6 @@ class Rollout:
         self.terminated = torch.zeros(lead, device=device, dtype=torch.bool)
         self.truncated = torch.zeros_like(self.terminated)
         self.valid = torch.ones_like(self.terminated)
-        self._mode_has_resets = False
         self.clear()
 
     def clear(self) -> None:
@@ -67,11 +66,8 @@ class Rollout:
         self.reward[t] = reward
         self.terminated[t] = transition.terminated
         self.truncated[t] = transition.truncated
-        if transition.valid is not None:
-            self.valid[t] = transition.valid
-            self.all_valid, self._mode_has_resets = False, True
-        elif self._mode_has_resets:
-            self.valid[t] = True
+        self.valid[t] = True if transition.valid is None else transition.valid
+        self.all_valid = self.all_valid and transition.valid is None
         if final_obs is not None:
             self.cut_obs.append((t, transition.terminated | transition.truncated, final_obs))
         self.position = t + 1

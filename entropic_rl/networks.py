@@ -132,10 +132,10 @@ class MLP:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``x [R, B, in] @ weight [R, in, out] + bias [R, 1, out]``, a run's bits the same beside any other runs.
+    """``x [R, B, in] @ weight [R, in, out] + bias [R, 1, out]``.
 
-    Products with a single column take another path in the libraries below for R = 1 than for R > 1, and round
-    differently; an explicit sum does not.
+    Products with a single column, every critic's head, take another path in the libraries below for R = 1 than for
+    R > 1, and round differently; an explicit sum does not. A few other widths (6 columns, say) still may.
     """
     if weight.shape[-1] == 1:
         return bias + (x * weight.mT).sum(-1, keepdim=True)

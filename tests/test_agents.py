@@ -643,3 +643,11 @@ def test_minibatch_larger_than_a_rollout_is_refused():
         (ValueError, ConfigError), match=r"batch_size: expected at most n_steps \* n_envs = 8 \* 2 = 16, got 64"
     ):
         build(PPO, [PPOConfig(n_steps=8, batch_size=64)], [0], "CartPole-v1", n_envs=2)
+
+
+def test_effective_temperature_is_in_reward_units_when_rewards_are_normalised():
+    agent, envs = build(A2C, [A2CConfig(n_steps=16, ent_coef=0.3, normalize_reward=True)], [0], "Pendulum-v1")
+    filled(agent, envs, [0])
+    scale = float(agent._collector.reward_normalizer.scale)
+    assert scale != pytest.approx(1.0, rel=0.1)  # Pendulum's rewards are not of unit size
+    assert float(agent.update(0.0)["train/effective_temperature"]) == pytest.approx(0.3 * scale, rel=1e-5)

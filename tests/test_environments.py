@@ -1,7 +1,6 @@
 """Making environments: what is made, and errors that say what to do."""
 
 import sys
-import types
 
 import gymnasium as gym
 import pytest
@@ -87,9 +86,12 @@ def test_missing_extra_gives_its_pip_install(error, message):
         del gym.registry["MissingExtra-v0"]
 
 
-def test_gym_packages_are_imported(monkeypatch):
-    monkeypatch.setitem(sys.modules, "some_envs", types.ModuleType("some_envs"))
-    import_gym_packages(["some_envs", "json"])
+def test_gym_packages_are_imported_from_the_current_folder_too(monkeypatch, tmp_path):
+    (tmp_path / "some_envs_of_mine.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    import_gym_packages(["some_envs_of_mine"])
+    assert sys.modules.pop("some_envs_of_mine").__file__ == str(tmp_path / "some_envs_of_mine.py")
 
 
 def test_missing_gym_package_is_named():

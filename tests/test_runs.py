@@ -118,7 +118,7 @@ def test_cell_of_a_batch_is_the_single_training(single, batch):
     alone, beside = read_metrics(single[0]), read_metrics(batch[0][1].directory)
     for own, other in zip(alone, beside, strict=True):
         expected = {name: value for name, value in own.items() if not name.startswith("time/")}
-        assert {name: other[name] for name in expected} == expected  # in float32, to the last bit
+        assert {name: other[name] for name in expected} == expected  # here to the last bit; see docs/design/0004
 
 
 def test_cell_of_a_batch_can_be_evaluated_by_itself(batch):
@@ -278,3 +278,16 @@ def test_figures_are_the_same_bytes_each_time(tmp_path):
         plot_run(rows, tmp_path, title="same", max_entropy=0.7)
         drawn.append((tmp_path / "entropy.svg").read_bytes())
     assert drawn[0] == drawn[1]
+
+
+def test_interrupted_training_keeps_the_policy(tmp_path, monkeypatch):
+    cell = Cell(RUN, CONFIG, tmp_path / "run")
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("entropic_rl.runs.train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_cells("ppo", PPO, [cell], progress=False)
+    assert evaluate_directory(cell.directory, episodes=2)["episodes"] == 2

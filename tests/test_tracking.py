@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -261,3 +262,18 @@ def test_versions_name_what_a_result_depends_on():
     found = versions()
     assert {"entropic-rl", "torch", "numpy", "gymnasium", "python", "platform"} <= set(found)
     assert all(isinstance(value, str) and value for value in found.values())
+
+
+def test_failing_tensorboard_does_not_stop_the_record(tmp_path, monkeypatch):
+    from torch.utils.tensorboard import SummaryWriter
+
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", fail)
+    recorder = Recorder(tmp_path / "run", {}, replace(RUN, tensorboard=True))
+    with pytest.warns(UserWarning, match="the run goes on without its mirrors"):
+        recorder.log(ROWS[0])
+    recorder.log(ROWS[0])
+    recorder.finish({})
+    assert len(read_metrics(tmp_path / "run")) == 2

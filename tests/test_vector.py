@@ -267,3 +267,18 @@ def test_close_closes_the_sub_envs():
     batch, _ = two_by_two(AutoresetMode.SAME_STEP)
     batch.close()
     assert batch.env.closed
+
+
+def test_final_observation_outlives_the_next_step_of_an_env_that_reuses_its_buffers():
+    maker = lambda: gym.make("CartPole-v1")  # noqa: E731 - a vector env wants a function per copy
+    env = gym.vector.SyncVectorEnv([maker], copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+    observation, action = observation_spec(env.single_observation_space), action_spec(env.single_action_space)
+    batch = EnvBatch(env, 1, observation=observation, action=action)
+    batch.reset([[0]])
+    push = torch.ones(1, 1, dtype=torch.int64)
+    transition = batch.step(push)
+    while transition.final_obs is None:
+        transition = batch.step(push)
+    before = transition.final_obs.clone()
+    batch.step(push)
+    assert torch.equal(transition.final_obs, before)
