@@ -62,26 +62,22 @@ class Stream:
                 raise ValueError(f"a seed must be an integer in [0, 2^64), got {seed}")
         self._name_word = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
         words = [[seed & _WORD, seed >> 32] for seed in seeds]
-        self._key = torch.tensor(words, dtype=torch.int64, device=device).reshape(-1, 1, 2)
+        self._key = torch.tensor(words, dtype=torch.int64, device=device).reshape(-1, 1, 1, 2)
         self.position: int | Tensor = 0
 
     def bits(self, *shape: int) -> Tensor:
         """Uniform 32-bit words in int64, ``[R, *shape]``."""
-        n = math.prod(shape)
-        n_blocks = -(-n // 4)
-        position = torch.as_tensor(self.position, device=self._key.device).reshape(-1, 1)
-        counter = torch.zeros(len(position), n_blocks, 4, dtype=torch.int64, device=self._key.device)
-        counter[..., 0] = torch.arange(n_blocks, device=counter.device)
-        counter[..., 1] = position & _WORD
-        counter[..., 2] = position >> 32
-        counter[..., 3] = self._name_word
+        words = self._words(1, math.prod(shape))
         self.position += 1
-        words = philox_4x32(counter, self._key)  # [R, n_blocks, 4]
-        return words.reshape(len(words), -1)[:, :n].reshape(-1, *shape)
+        return words[:, 0].unflatten(1, shape) if shape else words[:, 0, 0]
+
+    def ahead(self, n_draws: int, *shape: int) -> Tensor:
+        """What the next ``n_draws`` calls of :meth:`uniform` would give, ``[R, n_draws, *shape]``; nothing advances."""
+        return _to_unit_interval(self._words(n_draws, math.prod(shape))).unflatten(2, shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform in the open interval (0, 1), float64, ``[R, *shape]``."""
-        return (self.bits(*shape).to(torch.float64) + 0.5) * 2.0**-32
+        return _to_unit_interval(self.bits(*shape))
 
     def gumbel(self, *shape: int) -> Tensor:
         """Standard Gumbel, float64, ``[R, *shape]``: ``argmax(logits + gumbel)`` samples softmax(logits)."""
@@ -98,3 +94,20 @@ class Stream:
     def seeds(self, n: int) -> list[list[int]]:
         """Seeds for generators that are not ours (Gymnasium environments): R lists of n integers in [0, 2^31)."""
         return (self.bits(n) >> 1).tolist()
+
+    def _words(self, n_draws: int, n: int) -> Tensor:
+        """Words of draws ``position`` to ``position + n_draws - 1``, ``[R, n_draws, n]``."""
+        n_blocks = -(-n // 4)
+        device = self._key.device
+        position = torch.as_tensor(self.position, device=device).reshape(-1, 1) + torch.arange(n_draws, device=device)
+        counter = torch.zeros(*position.shape, n_blocks, 4, dtype=torch.int64, device=device)
+        counter[..., 0] = torch.arange(n_blocks, device=device)
+        counter[..., 1] = (position & _WORD).unsqueeze(-1)
+        counter[..., 2] = (position >> 32).unsqueeze(-1)
+        counter[..., 3] = self._name_word
+        words = philox_4x32(counter, self._key)  # [R, n_draws, n_blocks, 4]
+        return words.flatten(2)[..., :n]
+
+
+def _to_unit_interval(bits: Tensor) -> Tensor:
+    return (bits.to(torch.float64) + 0.5) * 2.0**-32

@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "runs": CORE | MACHINERY | BASE | LOOP,
     "compare": CORE | MACHINERY | BASE | LOOP | {"compare", "runs"},
     "agents": CORE | MACHINERY | BASE | {"config", "agents"},
-    "envs": {"streams", "envs"},
+    "envs": {"errors", "streams", "envs"},
     "evaluate_run": None,  # the verbs may import everything
     "cli": None,
     "benchmarks": None,
