@@ -88,9 +88,13 @@ class RunConfig:
         default_factory=dict
     )
     gym_packages: Annotated[tuple[str, ...], Doc("packages to import first, because they register environments")] = ()
-    vectorization: Annotated[
-        Literal["sync", "async"], Doc("environments in this process (sync) or in one process each (async)")
-    ] = "sync"
+    env_backend: Annotated[
+        Literal["auto", "batched", "sync", "async"],
+        Doc(
+            "how environments are stepped: all by one program (batched, for the ids that have it), one by one (sync), "
+            "or in a process each (async); auto: batched where it is the same environment, else sync"
+        ),
+    ] = "auto"
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$"), Doc("auto, cpu, cuda or cuda:N; auto prefers CUDA")
     ] = "auto"
@@ -105,6 +109,17 @@ class RunConfig:
     eval_seed: Annotated[int, Field(ge=0, lt=2**63), Doc("seed of the evaluation episodes, the same for every run")] = (
         10_000
     )
+    success_return: Annotated[
+        float | None, Field(allow_inf_nan=False), Doc("return from which an episode is a success [the env's threshold]")
+    ] = None
+    coverage: Annotated[
+        str,
+        Field(pattern=r"^(auto|off|[\w.]+:\w+)$"),
+        Doc(
+            "which states count as one for coverage: auto (exact for finite spaces, a fixed grid for Box), off, or "
+            "MODULE:NAME of your own exploration.Cells; off switches all explore/ meters off"
+        ),
+    ] = "auto"
     log_interval: Annotated[Natural, Doc("updates between rows of metrics.jsonl; 0 = about 500 rows in all")] = 0
     track: Annotated[bool, Doc("mirror the run to Weights & Biases")] = False
     wandb_mode: Annotated[

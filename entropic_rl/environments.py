@@ -18,9 +18,13 @@ from typing import Any, Literal
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+import entropic_rl.envs as own  # registers its ids
 from entropic_rl.errors import EnvError
 
-__all__ = ["import_gym_packages", "make_env", "make_vector_env"]
+__all__ = ["Backend", "choose_backend", "import_gym_packages", "make_env", "make_vector_env", "reward_threshold"]
+
+Backend = Literal["auto", "batched", "sync", "async"]
+"""How copies are stepped: all at once by one program (batched), one by one here (sync), in a process each (async)."""
 
 _PACKAGES = {"ALE": "ale_py", "MiniGrid": "minigrid", "BabyAI": "minigrid"}
 _EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari", "atari": "atari", "minigrid": "minigrid"}
@@ -56,22 +60,71 @@ def make_vector_env(
     n: int,
     kwargs: Mapping[str, Any] | None = None,
     *,
-    vectorization: Literal["sync", "async"] = "sync",
+    backend: Backend = "auto",
     autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+    device: Any = "cpu",
     wrap: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None = None,
 ) -> VectorEnv[Any, Any, Any]:
     """``n`` copies of an environment, each with a random generator of its own.
 
-    Env-specific vector entry points are not used: they share one generator among the copies, and a run would then
-    depend on the runs beside it. ``wrap`` is put around each copy.
+    Vector entry points other than this toolkit's are not used: they share one generator among the copies, and a run
+    would then depend on the runs beside it.
+
+    Args:
+        env_id: Gymnasium id.
+        n: copies.
+        kwargs: arguments of the environment.
+        backend: how copies are stepped; ``auto`` as :func:`choose_backend`, unless the other arguments need ``sync``.
+        autoreset_mode: what happens at the end of an episode.
+        device: of a batched environment.
+        wrap: put around each copy; there are none to put it around in a batched environment.
 
     Raises:
-        EnvError: as :func:`make_env`.
+        EnvError: as :func:`make_env`; ``batched`` for an id without a batched version.
     """
+    if backend == "auto":
+        needs_copies = wrap is not None or autoreset_mode is AutoresetMode.NEXT_STEP
+        backend = "sync" if needs_copies else choose_backend(env_id, kwargs)
     with _clear_errors(env_id, kwargs):
+        if backend == "batched":
+            if (batched := _batched_id(env_id)) not in gym.registry:
+                known = ", ".join(name for name in gym.registry if name == _batched_id(name))
+                raise gym.error.Error(f"it has no batched version, these have: {known}; use --env-backend sync")
+            return gym.make_vec(
+                batched,
+                n,
+                vectorization_mode="vector_entry_point",
+                autoreset_mode=autoreset_mode,
+                device=device,
+                **(kwargs or {}),
+            )
         makers = [partial(_make_one, env_id, kwargs or {}, wrap)] * n
-        backend = {"sync": SyncVectorEnv, "async": AsyncVectorEnv}[vectorization]
-        return backend(makers, autoreset_mode=autoreset_mode)
+        return {"sync": SyncVectorEnv, "async": AsyncVectorEnv}[backend](makers, autoreset_mode=autoreset_mode)
+
+
+def reward_threshold(env_id: str) -> float | None:
+    """The return from which its authors call an environment solved, if they said so."""
+    spec = gym.registry.get(env_id.rpartition(":")[2])
+    return None if spec is None else spec.reward_threshold
+
+
+def choose_backend(env_id: str, kwargs: Mapping[str, Any] | None = None) -> Literal["batched", "sync"]:
+    """``batched`` if this toolkit has the environment batched and that version takes these arguments, else ``sync``.
+
+    ``CartPole-v1`` and the like are stepped by the batched version of the same rules, ``entropic_rl/CartPole-v1``.
+    """
+    if _batched_id(env_id) not in gym.registry:
+        return "sync"
+    try:
+        make_vector_env(env_id, 1, kwargs, backend="batched").close()
+    except EnvError:
+        return "sync"
+    return "batched"
+
+
+def _batched_id(env_id: str) -> str:
+    """Where the batched version of an id is registered, if there is one."""
+    return f"{own.NAMESPACE}/{env_id.removeprefix(own.NAMESPACE + '/')}"
 
 
 def _make_one(

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 from entropic_rl.agents.config import AGENT_CONFIGS
 from entropic_rl.config import RunConfig, build, field_docs
-from entropic_rl.environments import import_gym_packages, make_env, make_vector_env
+from entropic_rl.environments import Backend, import_gym_packages, make_env, make_vector_env
 from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.run_directory import read_json
 from entropic_rl.spaces import action_spec, observation_spec
@@ -58,6 +58,7 @@ def evaluate_directory(
     watched = render or video is not None
     if watched:
         kwargs = {**kwargs, "render_mode": "human" if render else "rgb_array"}
+    backend: Backend = "sync" if watched else run.env_backend if env is None else "auto"
     probe = make_env(env_id, kwargs)
     observation = observation_spec(probe.observation_space)
     action = action_spec(probe.action_space, squash_output=config.squash_output)
@@ -73,7 +74,7 @@ def evaluate_directory(
     policy = load_policy(directory, observation, action, device=load_device(device))
     [result] = evaluate(
         policy,
-        lambda n: make_vector_env(env_id, n, kwargs, wrap=wrap, autoreset_mode=AutoresetMode.DISABLED),
+        lambda n: make_vector_env(env_id, n, kwargs, backend=backend, wrap=wrap, autoreset_mode=AutoresetMode.DISABLED),
         observation,
         episodes=episodes,
         deterministic=deterministic,

@@ -73,7 +73,7 @@ def evaluate(
         n_envs: environments per run.
     """
     n_runs, n_envs = len(policy.params.values), min(n_envs, episodes)
-    env = make_envs(n_runs * n_envs)
+    env = _Arrays(make_envs(n_runs * n_envs))
     seeds = Stream([seed], "evaluation episode").seeds(episodes)[0]
     episode = np.tile(np.arange(n_envs), n_runs)  # which episode each env plays
     length = np.zeros(len(episode), np.int64)
@@ -102,6 +102,25 @@ def evaluate(
     finally:
         env.close()
     return [Evaluation(*zip(*(result[k] for k in range(episodes)), strict=True)) for result in results]
+
+
+class _Arrays:
+    """A vector env whose answers are NumPy arrays, whether it speaks of tensors or not."""
+
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        self._env, self.close = env, env.close
+
+    def reset(self, **options: Any) -> tuple[Any, Any]:
+        obs, info = self._env.reset(**options)
+        return self._array(obs), info
+
+    def step(self, action: Any) -> tuple[Any, ...]:
+        *answers, info = self._env.step(action)
+        return *map(self._array, answers), info
+
+    @staticmethod
+    def _array(answer: Any) -> Any:
+        return answer.cpu().numpy() if isinstance(answer, Tensor) else answer
 
 
 @torch.no_grad()

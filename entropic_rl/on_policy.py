@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,6 +95,7 @@ class Samples:
         advantage: ``[R, N]``.
         value_target: ``[R, N]``.
         valid: ``[R, N]`` boolean; None if every sample counts.
+        entropy: ``[R]``, mean entropy of the policy that acted, in nats.
     """
 
     obs: Tensor
@@ -103,6 +105,7 @@ class Samples:
     advantage: Tensor
     value_target: Tensor
     valid: Tensor | None
+    entropy: Tensor
 
     def pick(self, index: Tensor) -> Samples:
         """Samples ``index [R, B]`` of each run."""
@@ -114,7 +117,8 @@ class Samples:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Samples:
         parts = (self.obs, self.action, self.log_prob, self.value, self.advantage, self.value_target, self.valid)
-        return Samples(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
+        changed: list[Any] = [None if part is None else change(part) for part in parts]
+        return Samples(*[*changed, self.entropy])
 
 
 @torch.no_grad()
@@ -147,6 +151,7 @@ def prepare(rollout: Rollout, policy: ActorCritic, *, gamma: Tensor, gae_lambda:
     log_prob = distribution.log_prob(padded)[:, :n_samples]
     value = value[:, :n_samples]
     advantage = _by_run(advantage)
+    valid = None if rollout.all_valid else _by_run(rollout.valid)
     return Samples(
         obs=obs[:, :n_samples],
         action=action,
@@ -154,7 +159,8 @@ def prepare(rollout: Rollout, policy: ActorCritic, *, gamma: Tensor, gae_lambda:
         value=value,
         advantage=advantage,
         value_target=advantage + value,
-        valid=None if rollout.all_valid else _by_run(rollout.valid),
+        valid=valid,
+        entropy=masked_mean(distribution.entropy()[:, :n_samples], valid),
     )
 
 
@@ -225,6 +231,7 @@ def rollout_metrics(samples: Samples, collector: Collector, ent_coef: Tensor, *,
         "train/ent_coef": ent_coef.clone(),
         "train/effective_temperature": ent_coef * unit,
         "train/explained_variance": explained_variance(samples.value, samples.value_target, valid),
+        "explore/policy_entropy": samples.entropy,
     }
     if action.is_continuous:
         metrics["train/std"] = collector.policy.log_std.detach().exp().mean((1, 2))

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from gymnasium.vector import AutoresetMode
 
 from entropic_rl.checkpoint import save_policy
 from entropic_rl.config import RunConfig, jsonable
-from entropic_rl.environments import make_vector_env
+from entropic_rl.environments import choose_backend, make_vector_env, reward_threshold
 from entropic_rl.errors import ConfigError
 from entropic_rl.evaluation import Evaluation, evaluate, summary
+from entropic_rl.exploration import Cells, ExplorationMeter, cells_of, load_cells
 from entropic_rl.policies import ActorCritic
 from entropic_rl.progress import ProgressReport
 from entropic_rl.run_directory import read_metrics
-from entropic_rl.spaces import ObservationSpec, action_spec, observation_spec
+from entropic_rl.spaces import ActionSpec, ObservationSpec, action_spec, observation_spec
 from entropic_rl.tracking import Recorder, versions
 from entropic_rl.training import Agent, train
 from entropic_rl.vector import EnvBatch
@@ -50,14 +51,23 @@ def train_cells(
         ConfigError: the cells differ in a structural field.
         EnvError: the environment cannot be made or has an unsupported space.
     """
-    run, config = cells[0].run, cells[0].config
     _check_batchable(agent_class, cells)
+    cells = [replace(cell, run=replace(cell.run, **_settled(cell.run))) for cell in cells]
+    run, config = cells[0].run, cells[0].config
     device = load_device(run.device)
-    make_envs = partial(make_vector_env, run.env, kwargs=run.env_kwargs, vectorization=run.vectorization)
+    make_envs = partial(make_vector_env, run.env, kwargs=run.env_kwargs, backend=run.env_backend, device=device)
     vector_env = make_envs(len(cells) * run.n_envs)
     observation = observation_spec(vector_env.single_observation_space)
     action = action_spec(vector_env.single_action_space, squash_output=config.squash_output)
-    envs = EnvBatch(vector_env, len(cells), observation=observation, action=action, device=device)
+    envs = EnvBatch(
+        vector_env,
+        len(cells),
+        observation=observation,
+        action=action,
+        device=device,
+        success_return=run.success_return,
+    )
+    meter = _meter(run, envs, action, device)
     seeds = [cell.run.seed for cell in cells]
     agent: Agent = agent_class(
         [cell.config for cell in cells],
@@ -70,7 +80,7 @@ def train_cells(
     examine = partial(
         _examine,
         agent.policy,
-        partial(make_vector_env, run.env, kwargs=run.env_kwargs, autoreset_mode=AutoresetMode.DISABLED),
+        partial(make_envs, autoreset_mode=AutoresetMode.DISABLED),
         observation,
         run,
     )
@@ -81,7 +91,7 @@ def train_cells(
     try:
         with ProgressReport(run.total_timesteps, label, enabled=progress) as report:
             for record in train(
-                agent, envs, total_timesteps=run.total_timesteps, seeds=seeds, log_interval=log_interval
+                agent, envs, total_timesteps=run.total_timesteps, seeds=seeds, log_interval=log_interval, meter=meter
             ):
                 if record.last or record.global_step >= next_evaluation:
                     next_evaluation += run.eval_freq
@@ -123,6 +133,27 @@ def load_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"--device {name}: expected an index below {torch.cuda.device_count()}; use --device cuda")
     return device
+
+
+def _settled(run: RunConfig) -> dict[str, Any]:
+    """What ``auto`` and the environment's own threshold come to."""
+    settled: dict[str, Any] = {}
+    if run.env_backend == "auto":
+        settled["env_backend"] = choose_backend(run.env, run.env_kwargs)
+    if run.success_return is None:
+        settled["success_return"] = reward_threshold(run.env)
+    return settled
+
+
+def _meter(run: RunConfig, envs: EnvBatch, action: ActionSpec, device: torch.device) -> ExplorationMeter | None:
+    if run.coverage == "off":
+        return None
+    counted: Cells | None
+    if run.coverage == "auto":
+        counted = cells_of(envs.env.single_observation_space, envs.env.metadata.get("n_states"))
+    else:
+        counted = load_cells(run.coverage)
+    return ExplorationMeter(counted, envs.n_runs, envs.n_envs, action=action, device=device)
 
 
 def _log_interval(run: RunConfig, steps_per_update: int) -> int:

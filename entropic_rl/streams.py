@@ -68,12 +68,12 @@ class Stream:
     def bits(self, *shape: int) -> Tensor:
         """Uniform 32-bit words in int64, ``[R, *shape]``."""
         words = self._words(1, math.prod(shape))
-        self.position += 1
-        return words[:, 0].unflatten(1, shape) if shape else words[:, 0, 0]
+        self.position = self.position + 1  # never in place: a tensor may be the caller's
+        return _shape(words, 1, *shape)[:, 0]
 
     def ahead(self, n_draws: int, *shape: int) -> Tensor:
         """What the next ``n_draws`` calls of :meth:`uniform` would give, ``[R, n_draws, *shape]``; nothing advances."""
-        return _to_unit_interval(self._words(n_draws, math.prod(shape))).unflatten(2, shape)
+        return _to_unit_interval(_shape(self._words(n_draws, math.prod(shape)), n_draws, *shape))
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform in the open interval (0, 1), float64, ``[R, *shape]``."""
@@ -107,6 +107,11 @@ class Stream:
         counter[..., 3] = self._name_word
         words = philox_4x32(counter, self._key)  # [R, n_draws, n_blocks, 4]
         return words.flatten(2)[..., :n]
+
+
+def _shape(words: Tensor, n_draws: int, *shape: int) -> Tensor:
+    """``[R, n_draws, n]`` as ``[R, n_draws, *shape]``; R is written out because there may be no numbers at all."""
+    return words.reshape(len(words), n_draws, *shape)
 
 
 def _to_unit_interval(bits: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ It knows no concrete agent or environment: whatever acts, observes and updates c
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from entropic_rl.exploration import ExplorationMeter, censored
 from entropic_rl.policies import ActorCritic
 from entropic_rl.streams import Stream
 from entropic_rl.vector import EnvBatch, Transition
@@ -55,7 +57,13 @@ class Record:
 
 
 def train(
-    agent: Agent, envs: EnvBatch, *, total_timesteps: int, seeds: Sequence[int], log_interval: int = 1
+    agent: Agent,
+    envs: EnvBatch,
+    *,
+    total_timesteps: int,
+    seeds: Sequence[int],
+    log_interval: int = 1,
+    meter: ExplorationMeter | None = None,
 ) -> Iterator[Record]:
     """Train until every run has done ``total_timesteps`` env steps (rounded up to whole rollouts).
 
@@ -65,23 +73,31 @@ def train(
         total_timesteps: env steps per run, over its E environments.
         seeds: one per run, for the episodes' starts.
         log_interval: updates between records; the last update is always reported.
+        meter: counts what is visited and done, if given.
 
     Yields:
         A :class:`Record` per interval. Device numbers are read only then.
     """
     obs = envs.reset(Stream(seeds, "environment").seeds(envs.n_envs))
+    if meter is not None:
+        meter.begin(obs)
     elapsed, resumed = 0.0, time.perf_counter()  # what the caller does between records is not training time
     global_step = n_updates = 0
     while global_step < total_timesteps:
         for _ in range(agent.n_steps):
-            transition = envs.step(agent.act(obs))
+            action = agent.act(obs)
+            transition = envs.step(action)
             agent.observe(transition)
+            if meter is not None:
+                meter.observe(action, transition)
             obs = transition.next_obs
         global_step += agent.n_steps * envs.n_envs
         metrics = agent.update(global_step / total_timesteps)
         n_updates += 1
         last = global_step >= total_timesteps
         if last or n_updates % log_interval == 0:
+            if meter is not None:
+                metrics |= meter.read() | {"explore/first_success": censored(envs.episodes.first_success)}
             elapsed += time.perf_counter() - resumed
             common = {
                 "global_step": float(global_step),
@@ -96,14 +112,15 @@ def train(
 def _rows(metrics: dict[str, Tensor], envs: EnvBatch, common: dict[str, float]) -> list[dict[str, float]]:
     """Metrics ``[R]`` and episode statistics as one mapping per run."""
     table = torch.stack(list(metrics.values())).to(torch.float64).cpu()  # one transfer
+    n_finished = envs.episodes.n_finished.tolist()
     rows = []
-    for run in range(envs.n_runs):
+    for run, (returns, lengths) in enumerate(envs.episodes.recent()):
         row = dict(common)
-        returns, lengths = envs.episode_returns[run], envs.episode_lengths[run]
         if returns:
             row["rollout/ep_rew_mean"] = sum(returns) / len(returns)
             row["rollout/ep_len_mean"] = sum(lengths) / len(lengths)
-        row["rollout/n_episodes"] = float(envs.n_episodes[run])
-        row |= dict(zip(metrics, table[:, run].tolist(), strict=True))
+        row["rollout/n_episodes"] = float(n_finished[run])
+        values = zip(metrics, table[:, run].tolist(), strict=True)
+        row |= {name: value for name, value in values if not math.isnan(value)}  # what has no value yet is left out
         rows.append(row)
     return rows

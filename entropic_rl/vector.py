@@ -7,16 +7,17 @@ after an end ignores the action and only resets, and that row is False.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
+from entropic_rl.episodes import Episodes
 from entropic_rl.errors import EnvError
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 
@@ -49,6 +50,8 @@ class Transition:
 class EnvBatch:
     """A Gymnasium ``VectorEnv`` of R x E copies (run-major), stepped with tensors, episodes counted.
 
+    The env may speak NumPy or tensors; which of the two is seen from its first observation.
+
     Args:
         env: the vector env; its ``metadata["autoreset_mode"]`` decides how ends are read.
         n_runs: R, which must divide ``env.num_envs``.
@@ -56,11 +59,11 @@ class EnvBatch:
         action: how to give actions.
         device: where tensors go.
         dtype: of observations and rewards.
+        window: how many finished episodes are remembered.
+        success_return: return from which an episode counts as a success; None if none does.
 
     Attributes:
-        episode_returns: per run, the undiscounted returns of the last 100 finished episodes.
-        episode_lengths: per run, their lengths in steps.
-        n_episodes: per run, how many finished.
+        episodes: statistics of finished episodes.
 
     Raises:
         EnvError: the autoreset mode is missing or unknown.
@@ -76,6 +79,7 @@ class EnvBatch:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         window: int = 100,
+        success_return: float | None = None,
     ) -> None:
         mode: Any = env.metadata.get("autoreset_mode")
         try:
@@ -88,88 +92,146 @@ class EnvBatch:
         self.n_runs, self.n_envs = n_runs, env.num_envs // n_runs
         self._observation, self._action = observation, action
         self._device, self._dtype = device, dtype
-        self._just_ended = np.zeros(env.num_envs, bool)
-        self._return = np.zeros(env.num_envs)
-        self._length = np.zeros(env.num_envs, np.int64)
-        self.episode_returns: list[deque[float]] = [deque(maxlen=window) for _ in range(n_runs)]
-        self.episode_lengths: list[deque[int]] = [deque(maxlen=window) for _ in range(n_runs)]
-        self.n_episodes = np.zeros(n_runs, np.int64)
+        self._just_ended: Tensor | None = None  # [R, E], None if no episode ended in the last step
+        self.episodes = Episodes(n_runs, self.n_envs, window=window, success_return=success_return, device=device)
 
     def reset(self, seeds: Sequence[Sequence[int]]) -> Tensor:
         """Begin new episodes, sub-env e of run r from ``seeds[r][e]``; first observations ``[R, E, D]``."""
         flat: Any = [seed for run in seeds for seed in run]  # vector envs take a list, though their type says int
         obs, _ = self.env.reset(seed=flat)
-        self._just_ended[:] = False
-        self._return[:] = 0.0
-        self._length[:] = 0
-        return self._tensor(self._observation.flatten(obs))
+        speaks_tensors = isinstance(obs, Tensor)
+        self._language: _Language = (
+            _Tensors(self.env, self._action) if speaks_tensors else _Arrays(self._observation, self._action)
+        )
+        self._just_ended = None
+        self.episodes.restart()
+        return self._numbers(self._language.observation(obs))
 
     def step(self, action: Tensor) -> Transition:
         """Act with ``[R, E, *event]``."""
-        flat = action.reshape(-1, *action.shape[2:]).cpu().numpy()
-        obs, reward, terminated, truncated, info = self.env.step(self._action.to_env(flat))
-        ended = np.logical_or(terminated, truncated)
-        any_ended = bool(ended.any())
-        valid = None
-        if self.mode is AutoresetMode.NEXT_STEP and self._just_ended.any():
-            valid = ~self._just_ended
-        self._count(reward, ended if any_ended else None, valid)
-        next_obs = self._observation.flatten(obs)
+        obs, reward, terminated, truncated, info = self.env.step(self._language.action(action.flatten(0, 1)))
+        next_obs, any_ended = self._language.observation(obs), self._language.any_ended(terminated, truncated, info)
         final_obs = None
         if any_ended:
-            next_obs, final_obs = self._split_at_ends(next_obs, ended, info)
+            ended_array = terminated | truncated
+            next_obs, final_obs = self._split_at_ends(next_obs, ended_array, info)
+        terminated, truncated = self._by_run(terminated), self._by_run(truncated)
+        ended = terminated | truncated if any_ended else None
+        valid = None
+        if self.mode is AutoresetMode.NEXT_STEP and self._just_ended is not None:
+            valid = ~self._just_ended
+        self.episodes.add(self._by_run(reward), ended, valid)
         self._just_ended = ended
         return Transition(
-            next_obs=self._tensor(next_obs),
-            reward=self._tensor(reward),
-            terminated=self._flag(terminated),
-            truncated=self._flag(truncated),
-            final_obs=None if final_obs is None else self._tensor(final_obs),
-            valid=None if valid is None else self._flag(valid),
-            next_valid=self._flag(~ended) if any_ended and self.mode is AutoresetMode.NEXT_STEP else None,
+            next_obs=self._numbers(next_obs),
+            reward=self._numbers(reward),
+            terminated=terminated,
+            truncated=truncated,
+            final_obs=None if final_obs is None else self._numbers(final_obs),
+            valid=valid,
+            next_valid=~ended if ended is not None and self.mode is AutoresetMode.NEXT_STEP else None,
         )
 
     def close(self) -> None:
         """Close the sub-environments."""
         self.env.close()
 
-    def _split_at_ends(self, obs: np.ndarray, ended: np.ndarray, info: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    def _split_at_ends(self, obs: Any, ended: Any, info: dict[str, Any]) -> tuple[Any, Any]:
         """What to act on next, and what the ended episodes ended in (right only where ``ended``)."""
-        if self.mode is AutoresetMode.NEXT_STEP:
-            return obs, obs.copy()  # the env may reuse its buffers
         if self.mode is AutoresetMode.SAME_STEP:
-            final = obs.copy()
-            final[ended] = self._flatten_rows(info["final_obs"], np.flatnonzero(ended))
+            return obs, self._language.final_observation(obs, ended, info)
+        final = self._language.copy(obs)  # the env may reuse its buffers
+        if self.mode is AutoresetMode.NEXT_STEP:
             return obs, final
-        final = obs.copy()  # the env may reuse its buffers
         reset_obs, _ = self.env.reset(options={"reset_mask": ended})
-        return self._observation.flatten(reset_obs), final
+        return self._language.observation(reset_obs), final
 
-    def _flatten_rows(self, batch: Any, indices: np.ndarray) -> np.ndarray:
-        """Rows of ``info["final_obs"]``: an object array of single observations, or a batch like the observations."""
-        if isinstance(batch, np.ndarray) and batch.dtype == object:
-            return np.concatenate([self._observation.flatten(_with_batch_axis(batch[i])) for i in indices])
-        return self._observation.flatten(batch)[indices]
+    def _numbers(self, flat: Any) -> Tensor:
+        """:meth:`_by_run` in the agent's dtype."""
+        return self._by_run(torch.as_tensor(flat, dtype=self._dtype, device=self._device))
 
-    def _count(self, reward: np.ndarray, ended: np.ndarray | None, valid: np.ndarray | None) -> None:
-        self._return += reward if valid is None else reward * valid
-        self._length += 1 if valid is None else valid
-        if ended is None:
-            return
-        for index in np.flatnonzero(ended):
-            run = index // self.n_envs
-            self.episode_returns[run].append(float(self._return[index]))
-            self.episode_lengths[run].append(int(self._length[index]))
-            self.n_episodes[run] += 1
-        self._return[ended] = 0.0
-        self._length[ended] = 0
+    def _by_run(self, flat: Any) -> Tensor:
+        """``[R * E, ...]`` of the env -> ``[R, E, ...]`` on the agent's device."""
+        return torch.as_tensor(flat, device=self._device).unflatten(0, (self.n_runs, self.n_envs))
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        tensor = torch.as_tensor(array, dtype=self._dtype, device=self._device)
-        return tensor.view(self.n_runs, self.n_envs, *array.shape[1:])
 
-    def _flag(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array, device=self._device).view(self.n_runs, self.n_envs)
+class _Language(Protocol):
+    """How to speak with a vector env; everything is ``[R * E, ...]`` and of the env's own kind."""
+
+    def observation(self, obs: Any) -> Any:
+        """Flat observations ``[R * E, D]``."""
+
+    def final_observation(self, obs: Any, ended: Any, info: dict[str, Any]) -> Any:
+        """Flat observations with those that the ended episodes ended in, from a SAME_STEP env's ``info``."""
+
+    def any_ended(self, terminated: Any, truncated: Any, info: dict[str, Any]) -> bool:
+        """Whether an episode may have ended."""
+
+    def action(self, action: Tensor) -> Any:
+        """What ``VectorEnv.step`` takes for the agent's actions ``[R * E, *event]``."""
+
+    def copy(self, obs: Any) -> Any:
+        """A copy."""
+
+
+class _Arrays:
+    """NumPy arrays, and containers of them."""
+
+    def __init__(self, observation: ObservationSpec, action: ActionSpec) -> None:
+        self._observation, self._action = observation, action
+
+    def observation(self, obs: Any) -> np.ndarray:
+        return self._observation.flatten(obs)
+
+    def final_observation(self, obs: np.ndarray, ended: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        final, batch = obs.copy(), info["final_obs"]
+        if isinstance(batch, np.ndarray) and batch.dtype == object:  # single observations, only where something ended
+            single = [self._observation.flatten(_with_batch_axis(batch[i])) for i in np.flatnonzero(ended)]
+            final[ended] = np.concatenate(single)
+        else:
+            final[ended] = self._observation.flatten(batch)[ended]
+        return final
+
+    def any_ended(self, terminated: np.ndarray, truncated: np.ndarray, info: dict[str, Any]) -> bool:
+        return bool(terminated.any() or truncated.any())
+
+    def action(self, action: Tensor) -> np.ndarray:
+        return self._action.to_env(action.cpu().numpy())
+
+    def copy(self, obs: np.ndarray) -> np.ndarray:
+        return obs.copy()
+
+
+class _Tensors:
+    """Tensors on the env's device: Box or Discrete observations, and Discrete or bounded Box actions."""
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], action: ActionSpec) -> None:
+        self._space, self._kind = env.single_observation_space, action.kind
+        space = env.single_action_space
+        if isinstance(space, spaces.Box):
+            low, high = (torch.as_tensor(bound.reshape(-1)) for bound in (space.low, space.high))
+            self._centre, self._half, self._shape = (low + high) / 2, (high - low) / 2, space.shape
+
+    def observation(self, obs: Tensor) -> Tensor:
+        if isinstance(self._space, spaces.Discrete):
+            return torch.nn.functional.one_hot(obs - int(self._space.start), int(self._space.n))
+        return obs.flatten(1)
+
+    def final_observation(self, obs: Tensor, ended: Tensor, info: dict[str, Any]) -> Tensor:
+        return self.observation(info["final_obs"])
+
+    def any_ended(self, terminated: Tensor, truncated: Tensor, info: dict[str, Any]) -> bool:
+        return "final_obs" in info or (terminated.device.type == "cpu" and bool((terminated | truncated).any()))
+
+    def action(self, action: Tensor) -> Tensor:
+        if self._kind == "categorical":
+            return action
+        unit = action.tanh() if self._kind == "tanh-gaussian" else action.clamp(-1.0, 1.0)
+        scaled = self._centre.to(unit.device) + self._half.to(unit.device) * unit
+        return scaled.view(-1, *self._shape)
+
+    def copy(self, obs: Tensor) -> Tensor:
+        return obs.clone()
 
 
 def _with_batch_axis(obs: Any) -> Any:

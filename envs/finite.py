@@ -49,7 +49,8 @@ class FiniteDynamics(Dynamics):
         limit: int | None = None,
     ) -> None:
         n_states, n_actions, self._n_outcomes = successor.shape
-        self.n_states, self.n_actions, self.max_episode_steps = n_states, n_actions, limit
+        self.n_states: int = n_states
+        self.n_actions, self.max_episode_steps = n_actions, limit
         self.action_space = spaces.Discrete(n_actions)
         self.observation_space: spaces.Space[Any] = (
             spaces.Discrete(n_states)

@@ -157,6 +157,7 @@ def twins(case, env_id):
         advantage=flat(buffer.advantages),
         value_target=flat(buffer.returns),
         valid=None,
+        entropy=torch.zeros(1),
     )
     return model, agent, samples
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "entropic_rl"
 
 BASE = {"errors", "schedules"}
 CORE = {"entropy", "losses", "returns", "distributions", "coefficients", "streams"}
-MACHINERY = {"networks", "buffers", "normalization", "optimizers", "policies", "on_policy", "spaces", "vector"}
+MACHINERY = {"networks", "buffers", "normalization", "optimizers", "policies", "on_policy", "spaces", "vector", "episodes", "exploration"}
 LOOP = {
     "training",
     "evaluation",
@@ -48,11 +48,13 @@ MAY_IMPORT = {
     "normalization": {"networks"},
     "optimizers": {"networks"},
     "spaces": {"errors"},
-    "environments": {"errors"},
+    "environments": {"errors", "envs"},  # the package alone, which registers ids and imports no torch
     "run_directory": {"errors"},
     "config": BASE,
     "flags": {"errors", "config"},
-    "vector": {"errors", "spaces"},
+    "episodes": set(),
+    "exploration": {"errors", "spaces", "vector"},
+    "vector": {"errors", "episodes", "spaces"},
     "buffers": {"spaces", "vector"},
     "policies": CORE | MACHINERY,
     "on_policy": CORE | MACHINERY,
@@ -70,7 +72,7 @@ MAY_IMPORT = {
 }
 TORCH_FREE = {
     "", "errors", "schedules", "presets", "config", "flags", "spaces", "environments", "run_directory", "cli",
-    "evaluate_run", "agents", "agents.config", "benchmarks.cli", "compare", "benchmarks",
+    "evaluate_run", "agents", "agents.config", "benchmarks.cli", "compare", "benchmarks", "envs",
 }  # fmt: skip
 HEAVY = {"torch", "stable_baselines3", "wandb", "matplotlib", "tensorboard", "safetensors", "scipy"}
 

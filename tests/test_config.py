@@ -115,7 +115,7 @@ def test_replacing_a_field_checks_it():
         dataclasses.replace(PPOConfig(), ent_coef=-1.0)
 
 
-@pytest.mark.parametrize("name", ["env", "device", "seed", "vectorization", "wandb_mode"])
+@pytest.mark.parametrize("name", ["env", "device", "seed", "env_backend", "wandb_mode"])
 def test_wrong_run_settings_are_named(name):
     values = {"env": "CartPole-v1"} | {name: {"env": "", "seed": -1}.get(name, "nonsense")}
     with pytest.raises(ConfigError, match=f"^{name}: .*got"):

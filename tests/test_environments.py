@@ -23,7 +23,7 @@ def test_vector_env_has_the_asked_size_and_autoreset_mode(mode):
 
 
 def test_vector_env_gives_every_copy_its_arguments_and_its_own_generator():
-    env = make_vector_env("MountainCar-v0", 2, {"goal_velocity": 0.02})
+    env = make_vector_env("MountainCar-v0", 2, {"goal_velocity": 0.02}, backend="sync")
     env.reset(seed=[5, 5])
     assert [copy.unwrapped.goal_velocity for copy in env.envs] == [0.02, 0.02]
     generators = [copy.unwrapped.np_random for copy in env.envs]

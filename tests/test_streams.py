@@ -81,6 +81,63 @@ def test_draw_is_one_step_whatever_its_shape():
     assert torch.equal(wide.bits(3), narrow.bits(3))
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (2, 3)], ids=str)
+def test_draws_ahead_are_those_that_come(shape):
+    stream = Stream([7, 2**64 - 1], "action")
+    stream.uniform(9)
+    ahead = stream.ahead(5, *shape)
+    assert ahead.shape == (2, 5, *shape)
+    assert torch.equal(ahead, torch.stack([stream.uniform(*shape) for _ in range(5)], 1))
+
+
+def test_looking_ahead_advances_nothing():
+    looked, other = Stream([7, 8], "action"), Stream([7, 8], "action")
+    looked.ahead(10, 3)
+    assert looked.position == 0
+    assert torch.equal(looked.uniform(4), other.uniform(4))
+
+
+def test_rows_look_ahead_from_positions_of_their_own():
+    stream = Stream([7, 8, 9], "action")
+    stream.position = torch.tensor([0, 70, 2**32 - 2])  # the last one crosses into the high word
+    ahead = stream.ahead(4, 3)
+    for row, (seed, position) in enumerate([(7, 0), (8, 70), (9, 2**32 - 2)]):
+        alone = Stream([seed], "action")
+        alone.position = position
+        assert torch.equal(ahead[row], torch.stack([alone.uniform(3)[0] for _ in range(4)]))
+
+
+def test_rows_draw_from_positions_of_their_own_and_advance_together():
+    stream = Stream([7, 8], "action")
+    stream.position = torch.tensor([5, 2])
+    ahead = stream.ahead(3, 4)
+    assert torch.equal(torch.stack([stream.uniform(4) for _ in range(3)], 1), ahead)
+    assert stream.position.tolist() == [8, 5]
+
+
+def test_looking_ahead_leaves_the_tensor_of_positions_alone():
+    stream, position = Stream([7, 8], "action"), torch.tensor([5, 2])
+    stream.position = position
+    stream.ahead(3, 4)
+    assert position.tolist() == [5, 2]
+
+
+def test_draws_leave_the_tensor_that_was_set_as_position_alone():
+    stream, position = Stream([7, 8], "action"), torch.tensor([5, 2])
+    stream.position = position
+    stream.uniform(4)
+    assert stream.position.tolist() == [6, 3]
+    assert position.tolist() == [5, 2]
+
+
+def test_no_draws_ahead_are_an_empty_tensor():
+    assert Stream([7, 8], "action").ahead(0, 3).shape == (2, 0, 3)
+
+
+def test_draws_ahead_of_no_numbers_are_an_empty_tensor():
+    assert Stream([7, 8], "action").ahead(4, 0).shape == (2, 4, 0)
+
+
 def test_shape_only_folds_the_same_words():
     flat, folded = Stream([7], "action").bits(24), Stream([7], "action").bits(2, 3, 4)
     assert torch.equal(flat.view(1, 2, 3, 4), folded)

@@ -62,7 +62,7 @@ def test_every_run_has_a_row_of_finite_numbers_under_the_common_names():
         "global_step", "time/time_elapsed", "time/fps", "train/n_updates", "rollout/ep_rew_mean", "rollout/ep_len_mean",
         "rollout/n_episodes", "train/loss", "train/policy_gradient_loss", "train/value_loss", "train/entropy",
         "train/approx_kl", "train/clip_fraction", "train/grad_norm", "train/ent_coef", "train/effective_temperature",
-        "train/explained_variance", "train/learning_rate", "train/clip_range",
+        "train/explained_variance", "train/learning_rate", "train/clip_range", "explore/policy_entropy",
     }  # fmt: skip
     for row in record.rows:
         assert set(row) == names

@@ -119,22 +119,21 @@ def test_episode_returns_and_lengths_are_exact(mode):
     batch, obs = two_by_two(mode)
     valid_transitions(batch, obs, 12)
     # An episode k of n steps pays 10 k n + n (n + 1) / 2; in 12 steps three fit for n = 3 even with reset rows.
-    run = list(batch.episode_returns[0])
+    (run, lengths_of_run), other = batch.episodes.recent()
     assert {6.0, 36.0, 66.0, 3.0, 23.0, 43.0} <= set(run)
-    lengths = dict(zip(run, batch.episode_lengths[0], strict=True))
+    lengths = dict(zip(run, lengths_of_run, strict=True))
     assert [lengths[x] for x in (6.0, 36.0, 66.0, 3.0, 23.0, 43.0)] == [3, 3, 3, 2, 2, 2]
-    assert batch.episode_returns[1][0] == 6.0
-    assert batch.episode_returns[1][1] == 10.0
-    assert batch.n_episodes.tolist() == [len(returns) for returns in batch.episode_returns]
-    assert batch.n_episodes.tolist() == ([7, 5] if mode is AutoresetMode.NEXT_STEP else [10, 7])
+    assert other[0][:2] == [6.0, 10.0]
+    assert batch.episodes.n_finished.tolist() == [len(run), len(other[0])]
+    assert batch.episodes.n_finished.tolist() == ([7, 5] if mode is AutoresetMode.NEXT_STEP else [10, 7])
 
 
 @every_mode
 def test_window_keeps_the_latest_episodes(mode):
     batch, _ = two_by_two(mode, window=2)
     valid_transitions(batch, _, 6)
-    assert [len(returns) for returns in batch.episode_returns] == [2, 2]
-    assert (batch.n_episodes >= 2).all()
+    assert [len(returns) for returns, _ in batch.episodes.recent()] == [2, 2]
+    assert (batch.episodes.n_finished >= 2).all()
 
 
 @every_mode
@@ -226,10 +225,9 @@ def test_reset_begins_anew_and_forgets_half_an_episode(mode):
     batch.step(torch.zeros(2, 2, dtype=torch.int64))
     obs = batch.reset([[0, 1], [2, 3]])
     valid_transitions(batch, obs, 3)
-    assert (
-        batch.episode_returns[0][0] == 23.0
-    )  # episode 1 of the env with limit 2 pays 11 + 12; the step before is gone
-    assert batch.episode_lengths[0][0] == 2
+    returns, lengths = batch.episodes.recent()[0]
+    assert returns[0] == 23.0  # episode 1 of the env with limit 2 pays 11 + 12; the step before is gone
+    assert lengths[0] == 2
 
 
 def test_seeds_reach_their_sub_envs_run_by_run():

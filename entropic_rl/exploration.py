@@ -1,0 +1,253 @@
+"""Exploration meters: what R runs have visited, done and found in training.
+
+States are counted as the behaviour met them: every observation acted on and every one an episode ended in; rows in
+which an environment only reset itself are not. What counts as one state is a :class:`Cells`, the same for every run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from entropic_rl.errors import EnvError
+from entropic_rl.spaces import ActionSpec
+from entropic_rl.vector import Transition
+
+__all__ = ["Cells", "ExplorationMeter", "cells_of", "grid"]
+
+_MAX_CELLS = 10_000
+_MAX_BINS = 50
+_ACTION_BINS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """What counts as one state.
+
+    Attributes:
+        n: numbers that ``index`` gives lie in [0, n).
+        index: from flat observations ``[..., D]`` (not normalised, one-hot if Discrete) to ``[...]`` int64.
+        n_states: how many of the n can occur, of which coverage is a share; None if that is not known, then n.
+        exact: whether each is one state of a finite environment.
+    """
+
+    n: int
+    index: Callable[[Tensor], Tensor]
+    n_states: int | None = None
+    exact: bool = False
+
+
+def cells_of(space: spaces.Space[Any], n_states: int | None = None) -> Cells | None:
+    """The default: exact states for a Discrete space or a finite environment, a grid for a Box, None for other spaces.
+
+    Args:
+        space: of single observations.
+        n_states: of a finite environment that shows its state one-hot (all zeros: the end) in a Box.
+    """
+    if isinstance(space, spaces.Discrete):
+        return Cells(int(space.n), lambda obs: obs.argmax(-1), exact=True)
+    if not isinstance(space, spaces.Box):
+        return None
+    if n_states is not None:
+        size = math.prod(space.shape)
+        end = 0.5 / size
+        return Cells(
+            size + 1, lambda obs: torch.nn.functional.pad(obs, (0, 1), value=end).argmax(-1), n_states, exact=True
+        )
+    if space.dtype == np.uint8 or math.prod(space.shape) == 0:
+        return None
+    return grid(space.low.reshape(-1), space.high.reshape(-1))
+
+
+def grid(low: np.ndarray, high: np.ndarray, bins: int | None = None) -> Cells:
+    """Equal bins between the bounds of each dimension; unbounded dimensions by ``x / (1 + |x|)`` in (-1, 1).
+
+    It depends on the space alone, so that it is the same for every coefficient and every run.
+
+    Args:
+        low: ``[D]``, may hold -inf.
+        high: ``[D]``, may hold inf.
+        bins: per dimension; None for as many as keep the grid within 10,000 cells, at most 50 and at least 2. If
+            two bins are too many, dimensions beyond the 13th are left out.
+    """
+    n_dims = min(len(low), int(math.log2(_MAX_CELLS)))
+    n_bins = bins or max(2, min(_MAX_BINS, int(_MAX_CELLS ** (1.0 / n_dims) + 1e-9)))
+    bounded = np.isfinite(low) & np.isfinite(high)
+    first = torch.as_tensor(np.where(bounded, low, -1.0)[:n_dims], dtype=torch.float32)
+    width = torch.as_tensor(np.where(bounded, high - low, 2.0)[:n_dims], dtype=torch.float32)
+    is_bounded = torch.as_tensor(bounded[:n_dims])
+    place = n_bins ** torch.arange(n_dims)
+
+    def index(obs: Tensor) -> Tensor:
+        x = obs[..., :n_dims]
+        device = x.device
+        x = torch.where(is_bounded.to(device), x, x / (1.0 + x.abs()))
+        share = (x - first.to(device)) / width.to(device)
+        return ((share * n_bins).to(torch.int64).clamp(0, n_bins - 1) * place.to(device)).sum(-1)
+
+    return Cells(n_bins**n_dims, index)
+
+
+class ExplorationMeter:
+    """Counts what R runs of E environments visit and do.
+
+    Steps are remembered as small integers and counted together by :meth:`read`, so that a step costs a few operations.
+
+    Args:
+        cells: what counts as one state; None counts actions and rewards only.
+        n_runs: R.
+        n_envs: E.
+        action: how the agent's actions are stored.
+        device: where the counting is done.
+
+    Attributes:
+        visits: ``[R, n]``, how often each state was met.
+        first_visit: ``[R, n]``, env steps of the run when each was first met; -1 if it was not.
+        first_reward: ``[R]``, env steps of the run at its first reward > 0; -1 before.
+    """
+
+    def __init__(
+        self, cells: Cells | None, n_runs: int, n_envs: int, *, action: ActionSpec, device: torch.device | str = "cpu"
+    ) -> None:
+        self.cells, self._action, self._n_envs = cells, action, n_envs
+        n = 0 if cells is None else cells.n
+        self.visits = torch.zeros(n_runs, n, dtype=torch.int64, device=device)
+        self.first_visit = torch.full((n_runs, n), -1, dtype=torch.int64, device=device)
+        self.first_reward = torch.full((n_runs,), -1, dtype=torch.int64, device=device)
+        self._n_steps = 0  # of each environment
+        self._met: list[tuple[int, Tensor, Tensor | None]] = []  # (steps, cells [R, E], which count)
+        self._rewarded: list[Tensor] = []
+        self._actions: list[tuple[Tensor, Tensor | None]] = []
+
+    def begin(self, obs: Tensor) -> None:
+        """The first observations ``[R, E, D]``."""
+        self._meet(obs, None)
+
+    def observe(self, action: Tensor, transition: Transition) -> None:
+        """One step: actions ``[R, E, *event]`` as the agent gave them, and the answer."""
+        self._n_steps += 1
+        valid = transition.valid
+        self._actions.append((action, valid))
+        self._rewarded.append((transition.reward > 0).any(1))
+        ended = None
+        if transition.final_obs is not None:
+            ended = transition.terminated | transition.truncated
+            self._meet(transition.final_obs, ended)
+        next_valid = transition.next_valid  # in NEXT_STEP mode the final observation comes again as the next one
+        self._meet(transition.next_obs, next_valid)
+
+    def read(self) -> dict[str, Tensor]:
+        """Metrics ``[R]`` of the training so far, and of the actions since the last reading.
+
+        - ``explore/coverage``: share of the states that were met (of the grid's cells, for a grid);
+        - ``explore/n_states``: how many;
+        - ``explore/visitation_entropy``: nats of the distribution of visits;
+        - ``explore/action_entropy``: nats of the distribution of actions over all states (its part within states is
+          ``explore/policy_entropy``); for Box actions differential, in units of the bounds, summed over dimensions;
+        - ``explore/first_reward``: env steps until the first reward > 0; NaN before.
+        """
+        metrics: dict[str, Tensor] = {}
+        self._count_rewards()
+        if self.cells is not None:
+            self._count_visits()
+            n_met = (self.visits > 0).sum(1).to(torch.float64)
+            share = self.visits / self.visits.sum(1, keepdim=True).clamp(min=1)
+            metrics["explore/coverage"] = n_met / (self.cells.n_states or self.cells.n)
+            metrics["explore/n_states"] = n_met
+            metrics["explore/visitation_entropy"] = -torch.xlogy(share, share).sum(1)
+        if self._actions:
+            metrics["explore/action_entropy"] = self._action_entropy()
+        metrics["explore/first_reward"] = censored(self.first_reward)
+        return metrics
+
+    def _meet(self, obs: Tensor, counts: Tensor | None) -> None:
+        if self.cells is not None:
+            self._met.append((self._n_steps, self.cells.index(obs), counts))
+
+    def _count_rewards(self) -> None:
+        if not self._rewarded:
+            return
+        rewarded = torch.stack(self._rewarded)  # [T, R]
+        first = self._n_steps - len(rewarded) + 1 + rewarded.to(torch.int8).argmax(0)
+        found = rewarded.any(0) & (self.first_reward < 0)
+        self.first_reward = torch.where(found, first * self._n_envs, self.first_reward)
+        self._rewarded = []
+
+    def _count_visits(self) -> None:
+        """Add up the states met since the last reading."""
+        if not self._met:
+            return
+        cell = torch.stack([index for _, index, _ in self._met], 1).flatten(1)  # [R, T * E]
+        weight = torch.stack([torch.ones_like(i) if c is None else c.to(i.dtype) for _, i, c in self._met], 1).flatten(
+            1
+        )
+        steps = torch.tensor([steps * self._n_envs for steps, _, _ in self._met], device=cell.device)
+        steps = steps.repeat_interleave(self._n_envs).expand(len(cell), -1)
+        new = self.visits == 0
+        self.visits.scatter_add_(1, cell, weight)
+        never = torch.iinfo(torch.int64).max
+        steps = steps.masked_fill(weight == 0, never)
+        earliest = torch.full_like(self.first_visit, never).scatter_reduce_(1, cell, steps, "amin")
+        self.first_visit = torch.where(new & (earliest < never), earliest, self.first_visit)
+        self._met = []
+
+    def _action_entropy(self) -> Tensor:
+        """Of the actions since the last reading."""
+        action = torch.stack([a for a, _ in self._actions], 1).flatten(1, 2)  # [R, T * E, *event]
+        weight = torch.stack(
+            [torch.ones(a.shape[:2], device=a.device) if v is None else v.to(torch.float32) for a, v in self._actions],
+            1,
+        ).flatten(1)
+        self._actions = []
+        kind = self._action.kind
+        if kind == "categorical":
+            return _entropy_of_counts(action.unsqueeze(-1), weight, self._action.n_outputs)
+        if kind == "multi-discrete":
+            return _entropy_of_counts(action, weight, max(self._action.nvec))
+        if kind == "bernoulli":
+            return _entropy_of_counts(action, weight, 2)
+        unit = action.tanh() if kind == "tanh-gaussian" else action.clamp(-1.0, 1.0)
+        bins = ((unit + 1.0) * (_ACTION_BINS / 2)).to(torch.int64).clamp(0, _ACTION_BINS - 1)
+        width = action.shape[-1] * math.log(2.0 / _ACTION_BINS)
+        return _entropy_of_counts(bins, weight, _ACTION_BINS) + width
+
+
+def censored(steps: Tensor) -> Tensor:
+    """Step counts as numbers, NaN for what has not happened yet."""
+    return torch.where(steps < 0, torch.nan, steps.to(torch.float64))
+
+
+def _entropy_of_counts(choice: Tensor, weight: Tensor, n: int) -> Tensor:
+    """Nats of the distributions of ``choice [R, N, D]`` in [0, n), each ``[R]``, summed over dimensions."""
+    total = torch.zeros(len(choice), dtype=torch.float64, device=choice.device)
+    for column in choice.to(torch.int64).unbind(-1):
+        counts = torch.zeros(len(choice), n, dtype=torch.float64, device=choice.device)
+        counts.scatter_add_(1, column, weight.to(torch.float64))
+        share = counts / counts.sum(1, keepdim=True).clamp(min=1.0)
+        total -= torch.xlogy(share, share).sum(1)
+    return total
+
+
+def load_cells(place: str) -> Cells:
+    """A user's own :class:`Cells` from ``MODULE:NAME``.
+
+    Raises:
+        EnvError: it cannot be imported, or is something else.
+    """
+    import importlib
+
+    module, _, name = place.partition(":")
+    try:
+        cells = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise EnvError(f"--coverage {place}: cannot be imported ({error}); expected MODULE:NAME of a Cells") from None
+    if not isinstance(cells, Cells):
+        raise EnvError(f"--coverage {place}: expected an entropic_rl.exploration.Cells, got {type(cells).__name__}")
+    return cells
