@@ -20,6 +20,7 @@ class Episodes:
 
     Attributes:
         n_finished: ``[R]``, finished episodes.
+        n_succeeded: ``[R]``, those of them that were successes.
         first_success: ``[R]``, env steps of the run at the end of its first success; -1 before.
     """
 
@@ -40,6 +41,7 @@ class Episodes:
         )  # one place to write waste to
         self._lengths = torch.zeros(n_runs, window + 1, dtype=torch.int64, device=device)
         self.n_finished = torch.zeros(n_runs, dtype=torch.int64, device=device)
+        self.n_succeeded = torch.zeros_like(self.n_finished)
         self.first_success = torch.full((n_runs,), -1, dtype=torch.int64, device=device)
 
     def restart(self) -> None:
@@ -61,8 +63,9 @@ class Episodes:
         if ended is None:
             return
         if self._success_return is not None:
-            succeeded = (ended & (self._return >= self._success_return)).any(1) & (self.first_success < 0)
-            self.first_success.masked_fill_(succeeded, self._n_steps)
+            successes = (ended & (self._return >= self._success_return)).sum(1)
+            self.n_succeeded += successes
+            self.first_success.masked_fill_((successes > 0) & (self.first_success < 0), self._n_steps)
         window = self._returns.shape[1] - 1
         rank = ended.cumsum(1)  # among the episodes that ended now, from 1
         kept = ended & (rank > rank[:, -1:] - window)

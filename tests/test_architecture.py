@@ -16,7 +16,18 @@ PACKAGE = ROOT / "entropic_rl"
 
 BASE = {"errors", "schedules"}
 CORE = {"entropy", "losses", "returns", "distributions", "coefficients", "streams"}
-MACHINERY = {"networks", "buffers", "normalization", "optimizers", "policies", "on_policy", "spaces", "vector", "episodes", "exploration"}
+MACHINERY = {
+    "networks",
+    "buffers",
+    "normalization",
+    "optimizers",
+    "policies",
+    "on_policy",
+    "spaces",
+    "vector",
+    "episodes",
+    "exploration",
+}
 LOOP = {
     "training",
     "evaluation",

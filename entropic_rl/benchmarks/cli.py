@@ -1,4 +1,4 @@
-"""Command line of the measurements: ``sb3`` (side by side), ``scores`` (their table), ``entropy`` (accuracy)."""
+"""Command line of the measurements behind ``docs/benchmarks.md``; ``benchmark.py --help`` lists them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from entropic_rl.agents.config import AGENT_CONFIGS, PPOConfig
 from entropic_rl.cli import add_common_flags, resolve
-from entropic_rl.config import RunConfig
+from entropic_rl.config import RunConfig, build, jsonable
 from entropic_rl.errors import ConfigError, UserError
 from entropic_rl.flags import Parser, add_settings
 
@@ -33,11 +33,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_settings(sb3, PPOConfig, "hyper-parameters (A2C has the same but for minibatches, epochs and clipping)")
     scores = choices.add_parser("scores", help="print the files that sb3 --json wrote as one table of returns")
     scores.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    environments = choices.add_parser("environments", help="steps/s of the batched environments beside Gymnasium's")
+    environments.add_argument("--envs", nargs="+", metavar="ID", default=["CartPole-v1", "Pendulum-v1"],
+                              help="[CartPole-v1 Pendulum-v1]")  # fmt: skip
+    environments.add_argument("--copies", nargs="+", type=int, metavar="N", default=[1, 8, 64, 512, 4096],
+                              help="[1 8 64 512 4096]")  # fmt: skip
+    environments.add_argument("--rounds", type=int, default=5, metavar="N", help="measurements of each, in turn [5]")
+    environments.add_argument("--no-compile", dest="compile", action="store_false", help="leave the compiled one out")
+    environments.add_argument("--no-peers", dest="peers", action="store_false", help="leave Gymnasium out")
+    deep_sea = choices.add_parser(
+        "deepsea", help="bsuite's DeepSea score by coefficient; --agent random for the 2^N law"
+    )
+    deep_sea.add_argument("--agent", choices=(*AGENT_CONFIGS, "random"), default="ppo", help="[ppo]")
+    deep_sea.add_argument("--ent-coef", nargs="+", metavar="X", dest="ent_coefs", default=["0"], help="[0]")
+    deep_sea.add_argument("--sizes", nargs="+", type=int, metavar="N", default=list(range(10, 51, 2)),
+                          help="grid sizes [10 12 ... 50]")  # fmt: skip
+    deep_sea.add_argument("--seeds", type=int, default=1, metavar="N", help="runs per coefficient and size [1]")
+    deep_sea.add_argument("--runs", type=int, default=2000, metavar="N", help="runs of --agent random [2000]")
+    deep_sea.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
+    add_common_flags(deep_sea)
+    add_settings(deep_sea, RunConfig, "run")
+    add_settings(deep_sea, PPOConfig, "hyper-parameters", skip=("ent_coef",))
+    meters = choices.add_parser("meters", help="what the exploration meters add to a training's time")
+    meters.add_argument("--agent", choices=tuple(AGENT_CONFIGS), default="ppo", help="[ppo]")
+    meters.add_argument("--runs", type=int, default=8, metavar="N", help="runs of the batch [8]")
+    meters.add_argument("--rounds", type=int, default=5, metavar="N", help="pairs of trainings [5]")
+    add_common_flags(meters)
+    add_settings(meters, RunConfig, "run")
+    add_settings(meters, PPOConfig, "hyper-parameters")
     entropy = choices.add_parser("entropy", help="accuracy of float32 entropies against 50-digit arithmetic")
     entropy.add_argument("--rows", type=int, default=3000, metavar="N", help="random rows [3000]")
     try:
         args = parser.parse(sys.argv[1:] if arguments is None else arguments)
-        return {"sb3": _sb3, "scores": _scores, "entropy": _entropy}[args.measurement](args)
+        return _MEASUREMENTS[args.measurement](args)
     except UserError as error:
         print(f"benchmark.py: error: {error}", file=sys.stderr)
         return 2
@@ -81,3 +109,78 @@ def _entropy(args: Namespace) -> int:
     for name, error in found["worst"].items():
         print(f"  {name:22} {error:.1e}  ({found['negative'][name]} negative)")
     return 0
+
+
+def _environments(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks.environments import measure, speed_table
+    from entropic_rl.environments import choose_backend, make_env
+
+    if min(args.copies) < 1 or args.rounds < 1:
+        raise ConfigError("--copies and --rounds: expected at least 1")
+    torch.set_num_threads(1)
+    for env_id in args.envs:
+        spec = make_env(env_id).spec
+        if choose_backend(env_id) != "batched":
+            raise ConfigError(f"--envs: {env_id} has no batched version to measure")
+        peers = ["batched"] + ["batched, compiled"] * args.compile
+        if args.peers:
+            peers.append("Gymnasium sync")
+            own = spec is None or str(spec.vector_entry_point or "").startswith("entropic_rl")
+            peers += ["Gymnasium vector"] * (spec is not None and spec.vector_entry_point is not None and not own)
+        results = {n: measure(env_id, n, peers, rounds=args.rounds) for n in args.copies}
+        print(speed_table(env_id, results), end="\n\n", flush=True)
+    return 0
+
+
+def _deep_sea(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks import deep_sea
+
+    torch.set_num_threads(1)
+    if min(args.sizes) < 2 or args.seeds < 1 or args.runs < 2:
+        raise ConfigError("--sizes and --runs: expected at least 2, --seeds: at least 1")
+    if args.agent == "random":
+        for size in args.sizes:
+            print(deep_sea.uniform_law(size, deep_sea.first_successes(size, args.runs)), flush=True)
+        return 0
+    from entropic_rl import agents
+
+    args.env, args.ent_coef = "entropic_rl/DeepSea-v0", args.ent_coefs[0]
+    run, config = resolve(args.agent, args)
+    configs = [build(type(config), jsonable(config) | {"ent_coef": coef}) for coef in args.ent_coefs]
+    results = []
+    for size in args.sizes:
+        results += deep_sea.play(getattr(agents, args.agent.upper()), run, configs, size, args.seeds)
+        print(deep_sea.score_table(results[-len(configs) * args.seeds :]), end="\n\n", flush=True)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(
+            json.dumps({"run": jsonable(run), "config": jsonable(config), "results": results}, indent=1)
+        )
+    if len(args.sizes) > 1:
+        print(deep_sea.score_table(results))
+    return 0
+
+
+def _meters(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks.meters import meter_cost
+
+    torch.set_num_threads(1)
+    run, config = resolve(args.agent, args)
+    print(meter_cost(args.agent, run, config, args.runs, args.rounds))
+    return 0
+
+
+_MEASUREMENTS = {
+    "sb3": _sb3,
+    "scores": _scores,
+    "environments": _environments,
+    "deepsea": _deep_sea,
+    "meters": _meters,
+    "entropy": _entropy,
+}
