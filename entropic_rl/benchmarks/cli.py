@@ -54,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_common_flags(deep_sea)
     add_settings(deep_sea, RunConfig, "run")
     add_settings(deep_sea, PPOConfig, "hyper-parameters", skip=("ent_coef",))
+    pictures = choices.add_parser("pictures", help="draw the environments and what randomness does in them")
+    pictures.add_argument("--envs", nargs="*", metavar="ID", default=[], help="[all that are batched]")
+    pictures.add_argument("--out", type=Path, default=Path("docs/images"), metavar="DIR", help="[docs/images]")
     meters = choices.add_parser("meters", help="what the exploration meters add to a training's time")
     meters.add_argument("--agent", choices=tuple(AGENT_CONFIGS), default="ppo", help="[ppo]")
     meters.add_argument("--runs", type=int, default=8, metavar="N", help="runs of the batch [8]")
@@ -165,6 +168,16 @@ def _deep_sea(args: Namespace) -> int:
     return 0
 
 
+def _pictures(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks.pictures import draw_environments
+
+    torch.set_num_threads(1)
+    draw_environments(args.out, args.envs)
+    return 0
+
+
 def _meters(args: Namespace) -> int:
     import torch
 
@@ -181,6 +194,7 @@ _MEASUREMENTS = {
     "scores": _scores,
     "environments": _environments,
     "deepsea": _deep_sea,
+    "pictures": _pictures,
     "meters": _meters,
     "entropy": _entropy,
 }
