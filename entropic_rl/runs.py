@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
@@ -101,6 +102,8 @@ def train_cells(
                 for recorder, row in zip(recorders, record.rows, strict=True):
                     recorder.log(row)
                 report.update(record.global_step, record.rows)
+        if meter is not None:
+            _save_visits(meter, cells)
         return [
             _finish(agent.policy, i, cell, recorder, row)
             for i, (cell, recorder, row) in enumerate(zip(cells, recorders, record.rows, strict=True))
@@ -204,6 +207,12 @@ def _examine(
         summary("eval/", mode) | summary("eval/stochastic_", sample)
         for mode, sample in zip(of(True), of(False), strict=True)
     ]
+
+
+def _save_visits(meter: ExplorationMeter, cells: Sequence[Cell]) -> None:
+    """How often and when first each run met each state, as ``exploration.npz`` in its directory."""
+    for cell, visits, first_visit in zip(cells, meter.visits.cpu(), meter.first_visit.cpu(), strict=True):
+        np.savez_compressed(cell.directory / "exploration.npz", visits=visits.numpy(), first_visit=first_visit.numpy())
 
 
 def _finish(policy: ActorCritic, index: int, cell: Cell, recorder: Recorder, row: dict[str, float]) -> dict[str, Any]:

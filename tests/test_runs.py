@@ -21,7 +21,7 @@ RUN = RunConfig(env="CartPole-v1", total_timesteps=512, n_envs=2, eval_episodes=
 CONFIG = PPOConfig(n_steps=64, batch_size=32, n_epochs=2, ent_coef=0.01, net_arch=(16,))
 FILES = {
     "config.json", "metrics.jsonl", "summary.json", "policy.json", "policy.safetensors", "learning_curve.svg",
-    "entropy.svg",
+    "entropy.svg", "exploration.npz",
 }  # fmt: skip
 
 

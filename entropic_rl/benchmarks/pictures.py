@@ -51,9 +51,8 @@ def draw_environments(folder: Path, ids: Sequence[str]) -> None:
             shown = _played(env_id, vector_env, _HOLDS, "steps for which a random action is held")
         plot_environment(_frame(env_id), folder / f"env_{name}.svg", title=name, **shown)
         for label, (x, y) in shown["curves"].items():
-            print(
-                f"{name}: {label}: " + ", ".join(f"{a:.3g} -> {b:.3g}" for a, b in zip(x, y, strict=True)), flush=True
-            )
+            points = [f"{a:.3g} -> {b:.3g}" for a, b in zip(x, y, strict=True)][:: 1 + len(x) // 12]
+            print(f"{name}: {label}: {', '.join(points)}", flush=True)
 
 
 def _frame(env_id: str) -> np.ndarray:

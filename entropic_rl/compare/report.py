@@ -99,7 +99,6 @@ def _group_row(name: str, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One coefficient over its seeds."""
     returns = [summary["eval/mean_reward"] for summary in group]
     reached = [summary["steps_to_threshold"] for summary in group if summary["steps_to_threshold"] is not None]
-    median = statistics.median([*reached, *[math.inf] * (len(group) - len(reached))])  # never is later than any step
     return {
         "ent_coef": name,
         "n_seeds": len(group),
@@ -111,9 +110,22 @@ def _group_row(name: str, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "entropy_mean": statistics.fmean(s["train/entropy"] for s in group),
         "entropy_min": min(s["train/entropy"] for s in group),
         "entropy_max": max(s["train/entropy"] for s in group),
+        "n_states_mean": _mean([s["explore/n_states"] for s in group if "explore/n_states" in s]),
+        "first_success_median": _median_steps([s.get("explore/first_success") for s in group]),
+        "n_succeeded": sum("explore/first_success" in s for s in group),
         "n_reached": len(reached),
-        "steps_to_threshold_median": median if math.isfinite(median) else None,
+        "steps_to_threshold_median": _median_steps([s["steps_to_threshold"] for s in group]),
     }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def _median_steps(steps: Sequence[float | None]) -> float | None:
+    """The median over runs, where None is later than any step; None if that is the median."""
+    median = statistics.median([math.inf if step is None else step for step in steps])
+    return median if math.isfinite(median) else None
 
 
 def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float | None, ceiling: float | None) -> Table:
@@ -125,6 +137,8 @@ def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float 
     table.add_column("return, deterministic", justify="right")
     table.add_column("sampled", justify="right")
     table.add_column("final entropy (nats)", justify="right")
+    table.add_column("states met", justify="right")
+    table.add_column("first success", justify="right")
     if threshold is not None:
         table.add_column(f"steps to {threshold:g}", justify="right")
     for row in coefficients:
@@ -136,8 +150,15 @@ def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float 
             f"{row['stochastic_return_mean']:.4g}",
             f"{row['entropy_mean']:.3f} [{row['entropy_min']:.3f}, {row['entropy_max']:.3f}]{share}",
         ]
+        cells.append("-" if row["n_states_mean"] is None else f"{row['n_states_mean']:,.0f}")
+        cells.append(_steps(row["first_success_median"], row["n_succeeded"], row["n_seeds"]))
         if threshold is not None:
-            median, share = row["steps_to_threshold_median"], f"{row['n_reached']} of {row['n_seeds']} reached it"
-            cells.append(share if median is None else f"{median:,.0f} ({share})")
+            cells.append(_steps(row["steps_to_threshold_median"], row["n_reached"], row["n_seeds"]))
         table.add_row(*cells)
     return table
+
+
+def _steps(median: float | None, n_reached: int, n_seeds: int) -> str:
+    """A median of step counts of which some may never have come."""
+    share = f"{n_reached} of {n_seeds}"
+    return share if median is None else f"{median:,.0f} ({share})"
