@@ -140,6 +140,8 @@ def _clear_errors(env_id: str, kwargs: Mapping[str, Any] | None) -> Iterator[Non
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*is out of date.*")
             yield
+    except EnvError as error:  # one of our own refuses its arguments
+        raise EnvError(f"env {env_id!r}: {error}; check --env-kwargs") from None
     except gym.error.DependencyNotInstalled as error:
         raise EnvError(_missing_dependency(env_id, error)) from None
     except gym.error.UnregisteredEnv as error:

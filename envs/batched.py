@@ -146,9 +146,9 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
             self._compile, self._fused = False, _compiled(self._fused, inputs)
         self.state, self._age, obs, final_obs, reward, terminated, truncated, ended = self._fused(*inputs)
         if not self._same_step:
-            self._over = ended
+            self._over = ended.clone()
             return obs, reward, terminated, truncated, {}
-        streams.begin(ended)
+        streams.begin(ended, ended.nonzero().squeeze(1) if self.device.type == "cpu" else None)
         return obs, reward, terminated, truncated, {"final_obs": final_obs, "_final_obs": ended}
 
     def _step_asking(self, action: Tensor, streams: _Streams) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
@@ -156,19 +156,19 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         state, reward, terminated = self.dynamics.step(self.state, action, streams.draws())
         self._age += 1
         self._next_look -= 1
-        truncated = torch.zeros_like(terminated)
+        truncated, ended = torch.zeros_like(terminated), terminated
         if self._limit is not None and self._next_look <= 0:
             truncated = self._age >= self._limit
+            ended = terminated | truncated
             self._next_look = self._limit - int(self._age.masked_fill(truncated, 0).max())
-        ended = terminated | truncated
         obs, info = self.dynamics.observe(state), {}
         if not self._same_step:
-            self._over = ended
-        elif bool(ended.any()):
+            self._over = ended.clone()  # the caller may change what was returned
+        elif len(which := ended.nonzero()):
             info = {"final_obs": obs, "_final_obs": ended}
             state = torch.where(ended, streams.fresh, state)
             self._age.masked_fill_(ended, 0)
-            streams.begin(ended)
+            streams.begin(ended, which.squeeze(1))
             obs = self.dynamics.observe(state)
         self.state = state
         return obs, reward, terminated, truncated, info
@@ -304,8 +304,13 @@ class _Streams:
         self._none = torch.empty(0, n, dtype=torch.float64, device=device)
         self._n_used, self._drawn = 0, self._none
 
-    def begin(self, mask: Tensor) -> None:
-        """The copies in ``mask`` begin the episodes of ``fresh``, which goes on to the ones after."""
+    def begin(self, mask: Tensor, which: Tensor | None = None) -> None:
+        """The copies in ``mask`` begin the episodes of ``fresh``, which goes on to the ones after.
+
+        Args:
+            mask: ``[N]`` boolean.
+            which: its indices, if they are known: fewer numbers are touched then.
+        """
         if self._dynamics.n_start_draws == 0:
             return
         if self._n_sure == 0:  # at the earliest now some copy can have used up its starts
@@ -315,14 +320,13 @@ class _Streams:
                 self._fill_table()
                 return
         self._n_sure -= 1
-        if mask.device.type == "cpu":
-            which = mask.nonzero().squeeze(1)
+        if which is None:
+            self._next = self._next + mask
+            self.fresh = self._table.gather(1, self._next.expand(len(self._table), -1))
+        else:
             column = self._next.index_select(0, which) + 1
             self._next = self._next.index_copy(0, which, column)
             self.fresh = self.fresh.index_copy(1, which, self._table.index_select(1, column))
-        else:
-            self._next = self._next + mask
-            self.fresh = self._table.gather(1, self._next.expand(len(self._table), -1))
 
     def draws(self) -> Tensor:
         """Uniform numbers ``[n_step_draws, N]`` of the step to come."""
