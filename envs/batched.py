@@ -12,9 +12,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from entropic_rl.envs.draws import Draws
 from entropic_rl.envs.dynamics import Dynamics
 from entropic_rl.errors import EnvError
-from entropic_rl.streams import Stream
 
 if __name__ != "entropic_rl.envs.batched":
     raise ImportError(f"import entropic_rl.envs.batched, not {__name__}")
@@ -22,8 +22,6 @@ if __name__ != "entropic_rl.envs.batched":
 __all__ = ["BatchedEnv"]
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-_EPISODES_AHEAD = 64
-_STEPS_AHEAD = 64
 
 
 class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
@@ -99,7 +97,7 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
             _step, dynamics=self.dynamics, limit=self._limit, same_step=self._same_step
         )
         self._asks = self.device.type == "cpu" and not compile  # whether anything ended, before it does the work for it
-        self._streams: _Streams | None = None
+        self._draws: Draws | None = None
         self.state = torch.empty(0)
 
     def reset(
@@ -112,12 +110,13 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         """
         super().reset(seed=seed if isinstance(seed, int) else None)
         mask = self._reset_mask(options)
-        if self._streams is None:
+        if self._draws is None:
             mask = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
-        if self._streams is None or seed is not None:
-            self._streams = _Streams(self, self._seeds(seed), mask, self._streams)
-        fresh = self._streams.fresh
-        self._streams.begin(mask)
+            self._draws = Draws(self.dynamics, self._seeds(seed), look_ahead=self._same_step, device=self.device)
+        elif seed is not None:
+            self._draws = self._draws.reseeded(mask, self._seeds(seed))
+        fresh = self._draws.fresh
+        self._draws.begin(mask)
         if len(self.state) == 0:
             self.state, self._age = fresh, torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
             self._over, self._next_look = torch.zeros_like(mask), 0
@@ -135,25 +134,25 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         Raises:
             EnvError: not reset yet, stepped after an end, or actions of a wrong shape, dtype or range.
         """
-        if self._streams is None:
+        if self._draws is None:
             raise EnvError("step before reset: call reset(seed=...) first")
         action = self._checked(actions)
         if self._asks:
-            return self._step_asking(action, self._streams)
-        streams = self._streams
-        inputs = (self.state, self._age, streams.fresh, action, streams.draws())
+            return self._step_asking(action, self._draws)
+        draws = self._draws
+        inputs = (self.state, self._age, draws.fresh, action, draws.step_numbers())
         if self._compile:
             self._compile, self._fused = False, _compiled(self._fused, inputs)
         self.state, self._age, obs, final_obs, reward, terminated, truncated, ended = self._fused(*inputs)
         if not self._same_step:
             self._over = ended.clone()
             return obs, reward, terminated, truncated, {}
-        streams.begin(ended, ended.nonzero().squeeze(1) if self.device.type == "cpu" else None)
+        draws.begin(ended, ended.nonzero().squeeze(1) if self.device.type == "cpu" else None)
         return obs, reward, terminated, truncated, {"final_obs": final_obs, "_final_obs": ended}
 
-    def _step_asking(self, action: Tensor, streams: _Streams) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+    def _step_asking(self, action: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """The same as ``_step`` without what is known to be idle: no clock has run out, or nothing has ended."""
-        state, reward, terminated = self.dynamics.step(self.state, action, streams.draws())
+        state, reward, terminated = self.dynamics.step(self.state, action, draws.step_numbers())
         self._age += 1
         self._next_look -= 1
         truncated, ended = torch.zeros_like(terminated), terminated
@@ -166,9 +165,9 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
             self._over = ended.clone()  # the caller may change what was returned
         elif len(which := ended.nonzero()):
             info = {"final_obs": obs, "_final_obs": ended}
-            state = torch.where(ended, streams.fresh, state)
+            state = torch.where(ended, draws.fresh, state)
             self._age.masked_fill_(ended, 0)
-            streams.begin(ended, which.squeeze(1))
+            draws.begin(ended, which.squeeze(1))
             obs = self.dynamics.observe(state)
         self.state = state
         return obs, reward, terminated, truncated, info
@@ -267,85 +266,3 @@ def _compiled(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Calla
     from torch.fx.experimental.proxy_tensor import make_fx
 
     return inductor(make_fx(function)(*inputs), list(inputs))
-
-
-class _Streams:
-    """The random numbers of N copies: starts by episode, draws by step, both made some time ahead of their use.
-
-    Numbers come from the counters (seed, episode) and (seed, step), so how far ahead they are made changes none.
-
-    Attributes:
-        fresh: ``[S, N]``, the first state of every copy's next episode.
-    """
-
-    fresh: Tensor
-    _table: Tensor  # [S, N * ahead], the next starts of every copy, copy by copy
-    _next: Tensor  # [N], the column of ``fresh`` in it
-    _first: Tensor  # [N], the first column of every copy
-    _n_sure: int  # how many more times every copy can begin an episode from it
-    _n_used: int  # rows of the drawn numbers that were used
-
-    def __init__(self, env: BatchedEnv, seeds: list[int], mask: Tensor, before: _Streams | None) -> None:
-        self._dynamics, device, n = env.dynamics, env.device, env.num_envs
-        self._episodes_ahead, self._steps_ahead = (_EPISODES_AHEAD, _STEPS_AHEAD) if env._same_step else (1, 1)
-        if before is None:
-            self.seeds = seeds
-            self._episode = self._step = torch.zeros(n, dtype=torch.int64, device=device)
-        else:  # only the copies in the mask begin anew
-            pairs = zip(mask.tolist(), seeds, before.seeds, strict=True)
-            self.seeds = [new if masked else old for masked, new, old in pairs]
-            self._episode = (before._episode + before._next - before._first).masked_fill(mask, 0)
-            self._step = (before._step + before._n_used).masked_fill(mask, 0)
-        self._start_stream = Stream(self.seeds, "start", device=device)
-        self._step_stream = Stream(self.seeds, "step", device=device)
-        ahead = self._episodes_ahead if self._dynamics.n_start_draws else 1
-        self._first = torch.arange(n, device=device) * ahead
-        self._fill_table()
-        self._none = torch.empty(0, n, dtype=torch.float64, device=device)
-        self._n_used, self._drawn = 0, self._none
-
-    def begin(self, mask: Tensor, which: Tensor | None = None) -> None:
-        """The copies in ``mask`` begin the episodes of ``fresh``, which goes on to the ones after.
-
-        Args:
-            mask: ``[N]`` boolean.
-            which: its indices, if they are known: fewer numbers are touched then.
-        """
-        if self._dynamics.n_start_draws == 0:
-            return
-        if self._n_sure == 0:  # at the earliest now some copy can have used up its starts
-            self._n_sure = self._episodes_ahead - 1 - int((self._next - self._first).max())
-            if self._n_sure == 0:
-                self._episode = self._episode + (self._next - self._first) + mask
-                self._fill_table()
-                return
-        self._n_sure -= 1
-        if which is None:
-            self._next = self._next + mask
-            self.fresh = self._table.gather(1, self._next.expand(len(self._table), -1))
-        else:
-            column = self._next.index_select(0, which) + 1
-            self._next = self._next.index_copy(0, which, column)
-            self.fresh = self.fresh.index_copy(1, which, self._table.index_select(1, column))
-
-    def draws(self) -> Tensor:
-        """Uniform numbers ``[n_step_draws, N]`` of the step to come."""
-        n = self._dynamics.n_step_draws
-        if n == 0:
-            return self._none
-        if self._n_used == len(self._drawn):
-            self._step = self._step + self._n_used
-            self._step_stream.position, self._n_used = self._step, 0
-            self._drawn = self._step_stream.ahead(self._steps_ahead, n).permute(1, 2, 0).contiguous()  # [T, n, N]
-        self._n_used += 1
-        return self._drawn[self._n_used - 1]
-
-    def _fill_table(self) -> None:
-        """Draw the next episodes' starts of every copy."""
-        n = self._dynamics.n_start_draws
-        ahead = self._episodes_ahead if n else 1
-        self._start_stream.position = self._episode
-        u = self._start_stream.ahead(ahead, n)  # [N, ahead, n]
-        self._table = self._dynamics.start(u.flatten(0, 1).T.contiguous())
-        self._next, self._n_sure = self._first, ahead - 1
-        self.fresh = self._table[:, self._first]
