@@ -13,6 +13,9 @@ __all__ = ["PRESETS", "preset"]
 
 _NORMALIZED = {"normalize_obs": True, "normalize_reward": True}
 
+# For the toolkit's own small environments; docs/benchmarks.md shows what coefficients do with it.
+_SMALL = {"n_envs": 8, "n_steps": 64, "batch_size": 512, "n_epochs": 4, "learning_rate": 1e-3}
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
         "CartPole-v1": {
@@ -86,6 +89,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "gae_lambda": 0.95,
             "clip_range": 0.18,
         },
+        "entropic_rl/Bandit-v0": {**_SMALL, "total_timesteps": 20_000},
+        "entropic_rl/Chain-v0": {**_SMALL, "total_timesteps": 60_000},
+        "entropic_rl/RiverSwim-v0": {**_SMALL, "total_timesteps": 60_000},
+        "entropic_rl/DeepSea-v0": {**_SMALL, "n_steps": 40, "batch_size": 320, "total_timesteps": 100_000},
+        "entropic_rl/FourRooms-v0": {**_SMALL, "total_timesteps": 150_000},
+        "entropic_rl/MountainCarSparse-v0": {**_SMALL, "total_timesteps": 300_000},
+        "entropic_rl/CartPoleSwingUp-v0": {**_SMALL, "total_timesteps": 300_000},
+        "entropic_rl/PointMaze-v0": {**_SMALL, "total_timesteps": 150_000},
     },
     "a2c": {
         "CartPole-v1": {"n_envs": 8, "total_timesteps": 500_000},
@@ -115,5 +126,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def preset(agent: str, env: str) -> dict[str, Any]:
-    """The settings for an agent on an environment; empty if none are published."""
-    return dict(PRESETS.get(agent, {}).get(env, {}))
+    """The settings for an agent on an environment, under its batched version's id, too; empty if there are none."""
+    presets = PRESETS.get(agent, {})
+    return dict(presets.get(env) or presets.get(env.removeprefix("entropic_rl/"), {}))

@@ -267,7 +267,13 @@ def test_every_preset_resolves(agent, env):
 def test_every_preset_is_for_a_registered_env(agent, env):
     import gymnasium as gym
 
+    import entropic_rl.envs  # noqa: F401 - registers its ids
+
     assert env in gym.registry
+
+
+def test_batched_version_of_an_id_has_the_same_preset():
+    assert preset("ppo", "entropic_rl/CartPole-v1") == preset("ppo", "CartPole-v1") != {}
 
 
 def test_classic_control_and_box2d_ids_have_ppo_presets():
