@@ -24,7 +24,9 @@ __all__ = ["Cells", "ExplorationMeter", "cells_of", "grid"]
 
 _MAX_CELLS = 10_000
 _MAX_BINS = 50
+_MAX_BOUND = 1e6
 _ACTION_BINS = 32
+_REMEMBERED = 2**22  # numbers of observations that wait to be counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def cells_of(space: spaces.Space[Any], n_states: int | None = None) -> Cells | N
 def grid(low: np.ndarray, high: np.ndarray, bins: int | None = None) -> Cells:
     """Equal bins between the bounds of each dimension; unbounded dimensions by ``x / (1 + |x|)`` in (-1, 1).
 
-    It depends on the space alone, so that it is the same for every coefficient and every run.
+    It depends on the space alone, so that it is the same for every coefficient and every run. Bounds beyond a million
+    only say "any number" and count as none. What lies outside the bounds falls into the outermost bin; NaN counts as 0.
 
     Args:
         low: ``[D]``, may hold -inf.
@@ -79,18 +82,19 @@ def grid(low: np.ndarray, high: np.ndarray, bins: int | None = None) -> Cells:
     """
     n_dims = min(len(low), int(math.log2(_MAX_CELLS)))
     n_bins = bins or max(2, min(_MAX_BINS, int(_MAX_CELLS ** (1.0 / n_dims) + 1e-9)))
-    bounded = np.isfinite(low) & np.isfinite(high)
-    first = torch.as_tensor(np.where(bounded, low, -1.0)[:n_dims], dtype=torch.float32)
-    width = torch.as_tensor(np.where(bounded, high - low, 2.0)[:n_dims], dtype=torch.float32)
-    is_bounded = torch.as_tensor(bounded[:n_dims])
-    place = n_bins ** torch.arange(n_dims)
+    bounded = ((np.abs(low) <= _MAX_BOUND) & (np.abs(high) <= _MAX_BOUND))[:n_dims]
+    first = np.where(bounded, low[:n_dims], -1.0)
+    width = np.where(bounded, high[:n_dims], 1.0) - first
+    first_tensor, width_tensor = torch.tensor(first, dtype=torch.float32), torch.tensor(width, dtype=torch.float32)
+    is_bounded, place = torch.as_tensor(bounded), n_bins ** torch.arange(n_dims)
 
     def index(obs: Tensor) -> Tensor:
-        x = obs[..., :n_dims]
-        device = x.device
+        x, device = obs[..., :n_dims].nan_to_num(), obs.device
         x = torch.where(is_bounded.to(device), x, x / (1.0 + x.abs()))
-        share = (x - first.to(device)) / width.to(device)
-        return ((share * n_bins).to(torch.int64).clamp(0, n_bins - 1) * place.to(device)).sum(-1)
+        share = (x - first_tensor.to(device)) / width_tensor.to(device).clamp(min=1e-12)
+        # Bounded before it becomes an integer: those wrap around.
+        bin_number = (share * n_bins).clamp(0, n_bins - 1).to(torch.int64)
+        return (bin_number * place.to(device)).sum(-1)
 
     return Cells(n_bins**n_dims, index)
 
@@ -98,7 +102,7 @@ def grid(low: np.ndarray, high: np.ndarray, bins: int | None = None) -> Cells:
 class ExplorationMeter:
     """Counts what R runs of E environments visit and do.
 
-    Steps are remembered as small integers and counted together by :meth:`read`, so that a step costs a few operations.
+    Steps are remembered and counted together, at the latest by :meth:`read`, so that a step costs little but memory.
 
     Args:
         cells: what counts as one state; None counts actions and rewards only.
@@ -122,8 +126,8 @@ class ExplorationMeter:
         self.first_visit = torch.full((n_runs, n), -1, dtype=torch.int64, device=device)
         self.first_reward = torch.full((n_runs,), -1, dtype=torch.int64, device=device)
         self._n_steps = 0  # of each environment
-        self._met: list[tuple[int, Tensor, Tensor | None]] = []  # (steps, cells [R, E], which count)
-        self._rewarded: list[Tensor] = []
+        self._met: list[tuple[int, Tensor, Tensor | None]] = []  # (steps, observations [R, E, D], which count)
+        self._rewards: list[Tensor] = []
         self._actions: list[tuple[Tensor, Tensor | None]] = []
 
     def begin(self, obs: Tensor) -> None:
@@ -135,11 +139,9 @@ class ExplorationMeter:
         self._n_steps += 1
         valid = transition.valid
         self._actions.append((action, valid))
-        self._rewarded.append((transition.reward > 0).any(1))
-        ended = None
+        self._rewards.append(transition.reward.clone())  # the env may write into its own again
         if transition.final_obs is not None:
-            ended = transition.terminated | transition.truncated
-            self._meet(transition.final_obs, ended)
+            self._meet(transition.final_obs, transition.terminated | transition.truncated)
         next_valid = transition.next_valid  # in NEXT_STEP mode the final observation comes again as the next one
         self._meet(transition.next_obs, next_valid)
 
@@ -168,26 +170,27 @@ class ExplorationMeter:
         return metrics
 
     def _meet(self, obs: Tensor, counts: Tensor | None) -> None:
-        if self.cells is not None:
-            self._met.append((self._n_steps, self.cells.index(obs), counts))
+        if self.cells is None:
+            return
+        self._met.append((self._n_steps, obs.clone(), counts))
+        if len(self._met) * obs.numel() > _REMEMBERED:
+            self._count_visits()
 
     def _count_rewards(self) -> None:
-        if not self._rewarded:
+        if not self._rewards:
             return
-        rewarded = torch.stack(self._rewarded)  # [T, R]
+        rewarded = (torch.stack(self._rewards) > 0).any(2)  # [T, R]
         first = self._n_steps - len(rewarded) + 1 + rewarded.to(torch.int8).argmax(0)
         found = rewarded.any(0) & (self.first_reward < 0)
         self.first_reward = torch.where(found, first * self._n_envs, self.first_reward)
-        self._rewarded = []
+        self._rewards = []
 
     def _count_visits(self) -> None:
         """Add up the states met since the last reading."""
-        if not self._met:
+        if self.cells is None or not self._met:
             return
-        cell = torch.stack([index for _, index, _ in self._met], 1).flatten(1)  # [R, T * E]
-        weight = torch.stack([torch.ones_like(i) if c is None else c.to(i.dtype) for _, i, c in self._met], 1).flatten(
-            1
-        )
+        cell = self.cells.index(torch.stack([obs for _, obs, _ in self._met], 1)).flatten(1)  # [R, T * E]
+        weight = self._weights([counts for _, _, counts in self._met], cell.device).to(torch.int64)
         steps = torch.tensor([steps * self._n_envs for steps, _, _ in self._met], device=cell.device)
         steps = steps.repeat_interleave(self._n_envs).expand(len(cell), -1)
         new = self.visits == 0
@@ -198,13 +201,15 @@ class ExplorationMeter:
         self.first_visit = torch.where(new & (earliest < never), earliest, self.first_visit)
         self._met = []
 
+    def _weights(self, masks: list[Tensor | None], device: torch.device) -> Tensor:
+        """Boolean masks ``[R, E]``, or None for all, as ``[R, T * E]``."""
+        everything = torch.ones(len(self.first_reward), self._n_envs, dtype=torch.bool, device=device)
+        return torch.stack([everything if mask is None else mask for mask in masks], 1).flatten(1)
+
     def _action_entropy(self) -> Tensor:
         """Of the actions since the last reading."""
         action = torch.stack([a for a, _ in self._actions], 1).flatten(1, 2)  # [R, T * E, *event]
-        weight = torch.stack(
-            [torch.ones(a.shape[:2], device=a.device) if v is None else v.to(torch.float32) for a, v in self._actions],
-            1,
-        ).flatten(1)
+        weight = self._weights([valid for _, valid in self._actions], action.device)
         self._actions = []
         kind = self._action.kind
         if kind == "categorical":
