@@ -114,7 +114,7 @@ class RunConfig:
     ] = None
     coverage: Annotated[
         str,
-        Field(pattern=r"^(auto|off|[\w.]+:\w+)$"),
+        Field(pattern=r"^(auto|off|\w+(\.\w+)*:\w+)$"),
         Doc(
             "which states count as one for coverage: auto (exact for finite spaces, a fixed grid for Box), off, or "
             "MODULE:NAME of your own exploration.Cells; off switches all explore/ meters off"

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import ModuleType
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -21,7 +22,15 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 import entropic_rl.envs as own  # registers its ids
 from entropic_rl.errors import EnvError
 
-__all__ = ["Backend", "choose_backend", "import_gym_packages", "make_env", "make_vector_env", "reward_threshold"]
+__all__ = [
+    "Backend",
+    "choose_backend",
+    "import_gym_packages",
+    "import_user_module",
+    "make_env",
+    "make_vector_env",
+    "reward_threshold",
+]
 
 Backend = Literal["auto", "batched", "sync", "async"]
 """How copies are stepped: all at once by one program (batched), one by one here (sync), in a process each (async)."""
@@ -36,13 +45,18 @@ def import_gym_packages(packages: Sequence[str]) -> None:
     Raises:
         EnvError: a package cannot be imported.
     """
-    if packages and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a user's own my_envs.py lies where the command is run
     for package in packages:
         try:
-            importlib.import_module(package)
+            import_user_module(package)
         except ImportError as error:
             raise EnvError(f"--gym-packages: cannot import {package!r} ({error}); install it or fix the name") from None
+
+
+def import_user_module(name: str) -> ModuleType:
+    """A module that a user named; their own ones lie where the command is run."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return importlib.import_module(name)
 
 
 def make_env(env_id: str, kwargs: Mapping[str, Any] | None = None, **options: Any) -> gym.Env[Any, Any]:

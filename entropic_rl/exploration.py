@@ -16,11 +16,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from entropic_rl.environments import import_user_module
 from entropic_rl.errors import EnvError
 from entropic_rl.spaces import ActionSpec
 from entropic_rl.vector import Transition
 
-__all__ = ["Cells", "ExplorationMeter", "cells_of", "grid"]
+__all__ = ["Cells", "ExplorationMeter", "cells_of", "grid", "load_cells"]
 
 _MAX_CELLS = 10_000
 _MAX_BINS = 50
@@ -246,11 +247,9 @@ def load_cells(place: str) -> Cells:
     Raises:
         EnvError: it cannot be imported, or is something else.
     """
-    import importlib
-
     module, _, name = place.partition(":")
     try:
-        cells = getattr(importlib.import_module(module), name)
+        cells = getattr(import_user_module(module), name)
     except (ImportError, AttributeError) as error:
         raise EnvError(f"--coverage {place}: cannot be imported ({error}); expected MODULE:NAME of a Cells") from None
     if not isinstance(cells, Cells):

@@ -152,6 +152,7 @@ def _box_action_spec(space: spaces.Box, squash_output: bool) -> ActionSpec:
         half = np.where(bounded, (high - low) / 2.0, 1.0)
 
     def to_env(action: np.ndarray) -> np.ndarray:
+        action = action.astype(np.float64)  # rounded once, at the end: the same on every path
         unit = np.tanh(action) if squash_output else np.where(bounded, np.clip(action, -1.0, 1.0), action)
         scaled = np.clip(centre + half * unit, low, high)
         return scaled.astype(space.dtype).reshape(-1, *shape)

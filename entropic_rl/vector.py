@@ -209,7 +209,7 @@ class _Tensors:
         self._space, self._kind = env.single_observation_space, action.kind
         space = env.single_action_space
         if isinstance(space, spaces.Box):
-            low, high = (torch.as_tensor(bound.reshape(-1)) for bound in (space.low, space.high))
+            low, high = (torch.as_tensor(bound.reshape(-1), dtype=torch.float64) for bound in (space.low, space.high))
             self._centre, self._half, self._shape = (low + high) / 2, (high - low) / 2, space.shape
 
     def observation(self, obs: Tensor) -> Tensor:
@@ -226,9 +226,10 @@ class _Tensors:
     def action(self, action: Tensor) -> Tensor:
         if self._kind == "categorical":
             return action
+        action = action.to(torch.float64)  # rounded once, at the end: the same on every path
         unit = action.tanh() if self._kind == "tanh-gaussian" else action.clamp(-1.0, 1.0)
         scaled = self._centre.to(unit.device) + self._half.to(unit.device) * unit
-        return scaled.view(-1, *self._shape)
+        return scaled.to(torch.float32).view(-1, *self._shape)
 
     def copy(self, obs: Tensor) -> Tensor:
         return obs.clone()

@@ -25,7 +25,6 @@ _MAX_VELOCITIES = (4 * math.pi, 9 * math.pi)
 class Acrobot(Dynamics):
     """Gymnasium's Acrobot-v1: swing the tip of a two-link pendulum above a line with a motor between the links."""
 
-    max_episode_steps = 500
     n_start_draws = 4
 
     def __init__(self) -> None:
@@ -75,4 +74,4 @@ def _derivative(state: Tensor, torque: Tensor) -> Tensor:
     return torch.stack((omega1, omega2, angular1, angular2))
 
 
-AcrobotVectorEnv = partial(BatchedEnv, Acrobot)
+AcrobotVectorEnv = partial(BatchedEnv, Acrobot, max_episode_steps=500)

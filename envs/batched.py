@@ -41,7 +41,7 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         num_envs: N.
         autoreset_mode: SAME_STEP or DISABLED.
         device: where everything lives.
-        max_episode_steps: truncate there instead of at the environment's own limit.
+        max_episode_steps: truncate there, if the rules do not do so earlier.
         validate: check every action's range, and that no copy is stepped after its end; if not, shapes and dtypes only.
         compile: compile the step (needs a C++ compiler on CPU; the first step then takes seconds).
         render_mode: ``rgb_array`` for :meth:`render`.
@@ -90,11 +90,12 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._action_shape = (num_envs, *(self.single_action_space.shape or ()))
         self._n_choices = int(getattr(self.single_action_space, "n", 0))  # 0 for a Box
-        self._limit = max_episode_steps or self.dynamics.max_episode_steps
+        limits = [limit for limit in (max_episode_steps, self.dynamics.max_episode_steps) if limit is not None]
+        self.max_episode_steps = min(limits, default=None)
         self._same_step, self._validate = mode is AutoresetMode.SAME_STEP, validate
         self._compile = compile
         self._fused: Callable[..., tuple[Tensor, ...]] = partial(
-            _step, dynamics=self.dynamics, limit=self._limit, same_step=self._same_step
+            _step, dynamics=self.dynamics, limit=self.max_episode_steps, same_step=self._same_step
         )
         self._asks = self.device.type == "cpu" and not compile  # whether anything ended, before it does the work for it
         self._draws: Draws | None = None
@@ -156,10 +157,10 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self._age += 1
         self._next_look -= 1
         truncated, ended = torch.zeros_like(terminated), terminated
-        if self._limit is not None and self._next_look <= 0:
-            truncated = self._age >= self._limit
+        if self.max_episode_steps is not None and self._next_look <= 0:
+            truncated = self._age >= self.max_episode_steps
             ended = terminated | truncated
-            self._next_look = self._limit - int(self._age.masked_fill(truncated, 0).max())
+            self._next_look = self.max_episode_steps - int(self._age.masked_fill(truncated, 0).max())
         obs, info = self.dynamics.observe(state), {}
         if not self._same_step:
             self._over = ended.clone()  # the caller may change what was returned

@@ -51,7 +51,6 @@ class CartPole(Dynamics):
         sutton_barto_reward: pay 0 per step and -1 for the fall instead of 1 per step.
     """
 
-    max_episode_steps = 500
     n_start_draws = 4
 
     def __init__(self, sutton_barto_reward: bool = False) -> None:
@@ -79,4 +78,4 @@ class CartPole(Dynamics):
         return state.T.to(torch.float32)
 
 
-CartPoleVectorEnv = partial(BatchedEnv, CartPole)
+CartPoleVectorEnv = partial(BatchedEnv, CartPole, max_episode_steps=500)

@@ -54,7 +54,7 @@ class CartPoleSwingUp(Dynamics):
     Terminated when the cart leaves the track of 3 m to either side; truncated after `limit` steps.
 
     ## Arguments
-    - `height` (default 0.5): cosine from which the pole counts as standing, in [-1, 1).
+    - `height` (default 0.5): cosine from which the pole counts as standing, in [-1, 0.999].
     - `move_cost` (default 0.1): cost of a push.
     - `limit` (default 1000): steps of 0.01 s of an episode.
 
@@ -69,7 +69,7 @@ class CartPoleSwingUp(Dynamics):
     n_start_draws = 4
 
     def __init__(self, height: float = 0.5, move_cost: float = 0.1, limit: int = 1000) -> None:
-        check_number("height", height, minimum=-1.0, maximum=1.0)
+        check_number("height", height, minimum=-1.0, maximum=0.999)
         check_number("move_cost", move_cost, minimum=0.0)
         check_count("limit", limit, minimum=1)
         high = np.array([np.inf, np.inf, 1.0, 1.0, np.inf], np.float32)

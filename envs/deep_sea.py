@@ -70,7 +70,7 @@ class DeepSea(FiniteDynamics):
         mapping_seed: int = 42,
     ) -> None:
         check_count("size", size, minimum=2)
-        check_count("mapping_seed", mapping_seed, minimum=0)
+        check_count("mapping_seed", mapping_seed, minimum=0, maximum=2**32 - 1)
         check_number("move_cost", move_cost, minimum=0.0)
         self.size = size
         rows, columns = np.tril_indices(size)  # the cells that can be reached, row by row

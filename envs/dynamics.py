@@ -28,7 +28,7 @@ class Dynamics(ABC):
     Attributes:
         observation_space: of one copy.
         action_space: of one copy, Discrete from 0 or a bounded Box.
-        max_episode_steps: steps after which an episode is truncated; None for no limit.
+        max_episode_steps: steps after which the rules truncate an episode; None if they do not.
         n_states: how many states there are, if they are finitely many, else None.
         n_start_draws: uniform numbers that a start takes.
         n_step_draws: uniform numbers that a step takes.
@@ -41,7 +41,7 @@ class Dynamics(ABC):
 
     observation_space: spaces.Space[Any]
     action_space: spaces.Discrete | spaces.Box
-    max_episode_steps: int | None
+    max_episode_steps: int | None = None
     n_states: int | None = None
     n_start_draws: int = 0
     n_step_draws: int = 0

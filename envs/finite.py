@@ -105,14 +105,15 @@ class FiniteDynamics(Dynamics):
         return state[0].clone() if self._observations is None else self._observations.index_select(0, state[0])
 
 
-def check_count(name: str, value: Any, *, minimum: int) -> None:
-    """Refuse what is no whole number of at least ``minimum``.
+def check_count(name: str, value: Any, *, minimum: int, maximum: float = np.inf) -> None:
+    """Refuse what is no whole number within the bounds.
 
     Raises:
         EnvError: with the name, the rule and the value.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
-        raise EnvError(f"{name}: expected a whole number of at least {minimum}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not minimum <= value <= maximum:
+        most = "" if maximum == np.inf else f" and at most {maximum}"
+        raise EnvError(f"{name}: expected a whole number of at least {minimum}{most}, got {value!r}")
 
 
 def check_number(name: str, value: Any, *, minimum: float = -np.inf, maximum: float = np.inf) -> None:

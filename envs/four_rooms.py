@@ -86,7 +86,7 @@ class FourRooms(FiniteDynamics):
         if start not in ("corner", "uniform"):
             raise EnvError(f"start: expected 'corner' or 'uniform', got {start!r}")
         self._cells = [(r, c) for r, line in enumerate(_MAP) for c, character in enumerate(line) if character == " "]
-        if tuple(goal) not in self._cells[1:]:
+        if not isinstance(goal, Sequence) or tuple(goal) not in self._cells[1:]:
             raise EnvError(f"goal: expected row and column of a free cell other than the corner (1, 1), got {goal!r}")
         number = {cell: i for i, cell in enumerate(self._cells)}
         n = len(number)

@@ -40,7 +40,6 @@ class MountainCar(Dynamics):
         goal_velocity: the car must be at least that fast at the flag.
     """
 
-    max_episode_steps: int | None = 200
     n_start_draws = 1
 
     def __init__(self, goal_velocity: float = 0.0) -> None:
@@ -67,4 +66,4 @@ class MountainCar(Dynamics):
         return state.T.to(torch.float32)
 
 
-MountainCarVectorEnv = partial(BatchedEnv, MountainCar)
+MountainCarVectorEnv = partial(BatchedEnv, MountainCar, max_episode_steps=200)

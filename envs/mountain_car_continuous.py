@@ -31,7 +31,6 @@ class MountainCarContinuous(Dynamics):
         goal_velocity: the car must be at least that fast at the flag.
     """
 
-    max_episode_steps = 999
     n_start_draws = 1
 
     def __init__(self, goal_velocity: float = 0.0) -> None:
@@ -58,4 +57,4 @@ class MountainCarContinuous(Dynamics):
         return state.T.clone()
 
 
-MountainCarContinuousVectorEnv = partial(BatchedEnv, MountainCarContinuous)
+MountainCarContinuousVectorEnv = partial(BatchedEnv, MountainCarContinuous, max_episode_steps=999)

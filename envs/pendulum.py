@@ -28,7 +28,6 @@ class Pendulum(Dynamics):
         g: gravity in m/s^2.
     """
 
-    max_episode_steps = 200
     n_start_draws = 2
 
     def __init__(self, g: float = 10.0) -> None:
@@ -59,4 +58,4 @@ class Pendulum(Dynamics):
         return torch.stack((state[0].cos(), state[0].sin(), state[1]), 1).to(torch.float32)
 
 
-PendulumVectorEnv = partial(BatchedEnv, Pendulum)
+PendulumVectorEnv = partial(BatchedEnv, Pendulum, max_episode_steps=200)

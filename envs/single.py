@@ -63,8 +63,9 @@ class SingleEnv(gym.Env[Any, Any]):
         """
         if self.state is None:
             raise EnvError("step before reset: call reset(seed=...) first")
+        checked = self._checked(action)
         u = self._draw(1, self.dynamics.n_step_draws)
-        self.state, reward, terminated = self.dynamics.step(self.state, self._checked(action), u)
+        self.state, reward, terminated = self.dynamics.step(self.state, checked, u)
         self._elapsed += 1
         limit = self.dynamics.max_episode_steps
         truncated = limit is not None and self._elapsed >= limit

@@ -64,7 +64,7 @@ MAY_IMPORT = {
     "config": BASE,
     "flags": {"errors", "config"},
     "episodes": set(),
-    "exploration": {"errors", "spaces", "vector"},
+    "exploration": {"environments", "errors", "spaces", "vector"},
     "vector": {"errors", "episodes", "spaces"},
     "buffers": {"spaces", "vector"},
     "policies": CORE | MACHINERY,

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import yaml
 
@@ -141,6 +142,89 @@ def test_environments_of_other_packages_are_found(capsys, monkeypatch):
     finally:
         gym.registry.pop("mine/Pole-v0", None)
         sys.modules.pop("my_envs", None)
+
+
+# Batched environments and exploration
+
+DEEP_SEA = ["train", "ppo", "--env", "entropic_rl/DeepSea-v0", "--env-kwargs", "size=4", *PPO]
+EXPLORE = {
+    f"explore/{name}" for name in ("coverage", "n_states", "visitation_entropy", "action_entropy", "policy_entropy")
+}
+
+
+@pytest.fixture(scope="module")
+def deep_sea(tmp_path_factory):
+    """A finished training on a batched environment with exact states."""
+    directory = tmp_path_factory.mktemp("deep-sea") / "run"
+    assert main([*DEEP_SEA, "--run-dir", str(directory)]) == 0
+    return directory
+
+
+def metric_names(directory, prefix="explore/"):
+    """Of all rows, those in every row."""
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 2
+    return set.intersection(*({name for name in row if name.startswith(prefix)} for row in rows))
+
+
+def test_training_records_exploration(deep_sea):
+    # the first reward and the first success may not have happened in so short a run
+    assert metric_names(deep_sea) - {"explore/first_reward", "explore/first_success"} == EXPLORE
+    last = json.loads((deep_sea / "metrics.jsonl").read_text().splitlines()[-1])
+    # 128 steps are 32 dives of 4 steps; there are 4 + 3 + 2 + 1 cells and the end
+    assert last["rollout/n_episodes"] == 32
+    assert last["explore/coverage"] == last["explore/n_states"] / 11
+    assert 5 <= last["explore/n_states"] <= 11
+    assert json.loads((deep_sea / "summary.json").read_text()).items() >= {name: last[name] for name in EXPLORE}.items()
+
+
+def test_visits_of_each_state_are_kept(deep_sea):
+    last = json.loads((deep_sea / "summary.json").read_text())
+    with np.load(deep_sea / "exploration.npz") as kept:
+        visits, first_visit = kept["visits"], kept["first_visit"]
+    # both environments' first states, then one per step and one more per end of a dive
+    assert visits.sum() == 2 + 128 + 32
+    assert (visits > 0).sum() == last["explore/n_states"]
+    assert ((first_visit >= 0) == (visits > 0)).all()
+
+
+def test_what_the_environment_settles_is_in_the_settings_of_the_run(deep_sea):
+    settings = json.loads((deep_sea / "config.json").read_text())
+    assert (settings["env_backend"], settings["success_return"]) == ("batched", 0.9)
+    assert settings["env_kwargs"] == {"size": 4}
+
+
+def test_evaluate_plays_the_environment_of_the_training(deep_sea, capsys):
+    assert main(["evaluate", str(deep_sea), "--episodes", "3", "--stochastic", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["env"], len(result["returns"])) == ("entropic_rl/DeepSea-v0", 3)
+    assert result["mean_ep_length"] == 4.0
+
+
+def test_backend_changes_no_training_on_an_environment_of_ours(deep_sea):
+    assert main([*DEEP_SEA, "--env-backend", "sync", "--run-dir", "run"]) == 0
+    own, other = ((place / "metrics.jsonl").read_text().splitlines() for place in (deep_sea, Path("run")))
+    for line, expected in zip(own, other, strict=True):
+        row, same = json.loads(line), json.loads(expected)
+        assert {k: v for k, v in row.items() if "time/" not in k} == {k: v for k, v in same.items() if "time/" not in k}
+
+
+def test_coverage_off_leaves_the_entropy_of_the_policy_alone(capsys):
+    assert main([*DEEP_SEA, "--coverage", "off", "--run-dir", "run"]) == 0
+    assert metric_names(Path("run")) == {"explore/policy_entropy"}
+    assert not Path("run/exploration.npz").exists()
+
+
+def test_own_cells_of_a_module_where_the_command_is_run_are_counted(capsys, monkeypatch):
+    Path("cells_beside_the_command.py").write_text(
+        "from entropic_rl.exploration import Cells\nALL_ONE = Cells(1, lambda obs: obs[..., 0].long() * 0)\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    try:
+        assert main([*DEEP_SEA, "--coverage", "cells_beside_the_command:ALL_ONE", "--run-dir", "run"]) == 0
+    finally:
+        sys.modules.pop("cells_beside_the_command", None)
+    assert json.loads(Path("run/summary.json").read_text())["explore/n_states"] == 1
 
 
 # compare
@@ -297,6 +381,22 @@ BAD = {
         ["--env", "test/Oddity-v0", "--env-kwargs", "odd=observation"],
         ["unsupported observation space Text", "expected Box"],
     ),
+    "no batched version": (
+        ["--env", "test/Clock-v0", "--env-backend", "batched"],
+        ["'test/Clock-v0'", "no batched version", "entropic_rl/DeepSea-v0", "use --env-backend sync"],
+    ),
+    "unknown backend": (["--env-backend", "threads"], ["--env-backend", "'threads'", "'batched'"]),
+    "argument out of range": (
+        ["--env", "entropic_rl/DeepSea-v0", "--env-kwargs", "size=1"],
+        ["size: expected a whole number of at least 2, got 1", "check --env-kwargs"],
+    ),
+    "coverage": (["--coverage", "nonsense"], ["coverage: expected", "'nonsense'"]),
+    "coverage of no module": (
+        ["--coverage", "no_such_module:CELLS"],
+        ["--coverage no_such_module:CELLS: cannot be imported", "expected MODULE:NAME"],
+    ),
+    "coverage of a relative module": (["--coverage", ".cells:CELLS"], ["coverage", ".cells:CELLS", "expected"]),
+    "coverage by something else": (["--coverage", "math:pi"], ["--coverage math:pi: expected", "Cells, got float"]),
     "unknown preset": (["--preset", "nowhere"], ["--preset: expected auto, none or one of", "got 'nowhere'"]),
     "missing yaml": (["--config", "nope.yaml"], ["--config: cannot read nope.yaml"]),
 }

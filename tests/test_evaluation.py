@@ -87,6 +87,41 @@ def test_run_evaluates_the_same_alone_and_beside_many_others(deterministic):
     assert evaluate(alone, make_envs, observation, episodes=30, deterministic=deterministic) == [together[4]]
 
 
+MAZE = ("entropic_rl/PointMaze-v0", {"stride": 0.9, "limit": 80})
+BATCHED = {
+    "discrete observations, mode": ("entropic_rl/RiverSwim-v0", {"limit": 10}),
+    "discrete observations, samples": ("entropic_rl/RiverSwim-v0", {"limit": 10}),
+    "noisy rewards, mode": ("entropic_rl/DeepSea-v0", {"size": 4, "stochastic": True}),
+    "noisy rewards, samples": ("entropic_rl/DeepSea-v0", {"size": 4, "stochastic": True}),
+    "box actions, samples": MAZE,
+    "box actions, squashed samples": MAZE,
+}
+
+
+def on_backend(case, backend, **options):
+    """Evaluations of two runs on a backend."""
+    env_id, kwargs = BATCHED[case]
+    squash_output, scale = "squashed" in case, 5.0 if "mode" in case else 0.3
+    policy, make_envs, observation = policy_for(
+        env_id, seeds=(3, 4), scale=scale, kwargs=kwargs, squash_output=squash_output
+    )
+    make_envs = partial(make_envs, backend=backend)
+    return evaluate(policy, make_envs, observation, episodes=8, deterministic="mode" in case, **options)
+
+
+@pytest.mark.parametrize("case", BATCHED)
+def test_batched_environments_give_the_evaluation_of_single_ones(case):
+    batched, single = (on_backend(case, backend, n_envs=3, seed=6) for backend in ("batched", "sync"))
+    assert batched == single
+    assert "mode" in case or len({*zip(batched[0].returns, batched[0].lengths, strict=True)}) > 2  # episodes do differ
+
+
+@pytest.mark.parametrize("case", ["discrete observations, samples", "noisy rewards, mode", "box actions, samples"])
+def test_number_of_batched_environments_changes_no_episode(case):
+    one, some, all_at_once = (on_backend(case, "batched", n_envs=n) for n in (1, 3, 8))
+    assert one == some == all_at_once
+
+
 def test_stochastic_evaluation_samples_actions():
     policy, make_envs, observation = policy_for("test/Bandit-v0", kwargs={"rewards": (0.0, 1.0)})
     policy.params.values.zero_()  # both arms alike: the mode is the first, samples are half and half

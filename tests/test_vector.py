@@ -1,14 +1,16 @@
 """One kind of transition whatever the autoreset mode, on an env whose every number is known."""
 
 from functools import partial
+from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import EnvError
 from entropic_rl.spaces import action_spec, observation_spec
 from entropic_rl.vector import EnvBatch
@@ -280,3 +282,220 @@ def test_final_observation_outlives_the_next_step_of_an_env_that_reuses_its_buff
     before = transition.final_obs.clone()
     batch.step(push)
     assert torch.equal(transition.final_obs, before)
+
+
+# Environments that speak tensors
+
+BATCHED_MODES = [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
+every_batched_mode = pytest.mark.parametrize("mode", BATCHED_MODES, ids=lambda mode: mode.name)
+WORLDS = {
+    "discrete observations": ("entropic_rl/Chain-v0", {}),
+    "discrete observations, either end": ("entropic_rl/FourRooms-v0", {"goal": (1, 2), "limit": 9}),
+    "box observations, noisy rewards": ("entropic_rl/DeepSea-v0", {"size": 4, "stochastic": True}),
+    "box observations of a simulation": ("entropic_rl/MountainCarSparse-v0", {"limit": 30}),
+    "box actions": ("entropic_rl/PointMaze-v0", {"limit": 40}),
+}
+
+
+def registered(env_id, backend, mode=AutoresetMode.SAME_STEP, kwargs=None, *, squash_output=False, **options):
+    """Two runs of two environments each, begun."""
+    env = make_vector_env(env_id, 4, kwargs, backend=backend, autoreset_mode=mode)
+    action = action_spec(env.single_action_space, squash_output=squash_output)
+    observation = observation_spec(env.single_observation_space)
+    batch = EnvBatch(env, 2, observation=observation, action=action, **options)
+    return batch, batch.reset([[10, 11], [20, 21]])
+
+
+def noise_for(batch, n_steps):
+    """Actions ``[T, R, E, *event]`` as an agent at random would give them, beyond the bounds of a Box, too."""
+    generator = torch.Generator().manual_seed(5)
+    space = batch.env.single_action_space
+    if isinstance(space, spaces.Box):
+        return 1.5 * torch.randn(n_steps, 2, 2, *space.shape, generator=generator)
+    return torch.randint(0, int(space.n), (n_steps, 2, 2), generator=generator)
+
+
+def assert_same_transition(step, expected):
+    for name in ("next_obs", "reward", "terminated", "truncated"):
+        value, other = getattr(step, name), getattr(expected, name)
+        assert value.dtype == other.dtype, name
+        assert torch.equal(value, other), name
+    assert step.valid is expected.valid is step.next_valid is expected.next_valid is None
+    assert (step.final_obs is None) == (expected.final_obs is None)
+    if step.final_obs is not None:
+        ended = step.terminated | step.truncated
+        assert torch.equal(step.final_obs[ended], expected.final_obs[ended])
+
+
+@every_batched_mode
+@pytest.mark.parametrize("world", WORLDS)
+def test_tensors_and_arrays_of_the_same_environment_give_the_same_transitions_bit_for_bit(world, mode):
+    env_id, kwargs = WORLDS[world]
+    batched, obs = registered(env_id, "batched", mode, kwargs)
+    single, expected = registered(env_id, "sync", mode, kwargs)
+    assert torch.equal(obs, expected)
+    n_ends = 0
+    for action in noise_for(batched, 150):
+        step, other = batched.step(action), single.step(action)
+        assert_same_transition(step, other)
+        n_ends += int((step.terminated | step.truncated).sum())
+    assert n_ends >= 8
+    assert batched.episodes.recent() == single.episodes.recent()
+    assert batched.episodes.n_finished.sum() == n_ends
+
+
+@every_batched_mode
+def test_squashed_actions_give_the_same_transitions_bit_for_bit_too(mode):
+    batched, _ = registered("entropic_rl/PointMaze-v0", "batched", mode, squash_output=True)
+    single, _ = registered("entropic_rl/PointMaze-v0", "sync", mode, squash_output=True)
+    for action in noise_for(batched, 60):
+        assert_same_transition(batched.step(action), single.step(action))
+
+
+@pytest.mark.parametrize("squash_output", [False, True])
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "MountainCarContinuous-v0", "entropic_rl/PointMaze-v0"])
+def test_box_actions_reach_tensor_envs_in_their_units_as_they_reach_array_envs(env_id, squash_output):
+    given, action = [], torch.tensor([-1e9, -1.0, -0.3, 0.0, 0.5, 1.0, 4.0])
+    for backend in ("batched", "sync"):
+        batch, _ = registered(env_id, backend, squash_output=squash_output)
+        batch.env.step = lambda actions, step=batch.env.step: (given.append(np.asarray(actions)), step(actions))[1]
+        for number in action:
+            batch.step(number.expand(2, 2, *batch.env.single_action_space.shape))
+    seen, expected = given[: len(action)], given[len(action) :]
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+    bound = float(batch.env.single_action_space.high[0])
+    unit = action.tanh() if squash_output else action.clamp(-1.0, 1.0)
+    np.testing.assert_allclose(np.stack(seen)[:, 0, 0], bound * unit, rtol=1e-6)
+
+
+@pytest.mark.parametrize("squash_output", [False, True])
+def test_box_actions_reach_tensor_envs_with_the_bits_that_array_envs_get(squash_output):
+    env = make_vector_env("Pendulum-v1", 3000, backend="batched")
+    action = action_spec(env.single_action_space, squash_output=squash_output)
+    batch = EnvBatch(env, 3, observation=observation_spec(env.single_observation_space), action=action)
+    batch.reset([range(1000)] * 3)
+    given, step = [], env.step
+    env.step = lambda actions: (given.append(actions), step(actions))[1]
+    asked = torch.randn(3, 1000, 1, generator=torch.Generator().manual_seed(0))
+    batch.step(asked)
+    np.testing.assert_array_equal(given[0].numpy(), action.to_env(asked.flatten(0, 1).numpy()))
+
+
+class Abacus(VectorEnv):
+    """Speaks tensors: shows 3 + step, pays the actions' sum, and truncates copy i after 2 + i steps."""
+
+    metadata: ClassVar = {"autoreset_mode": AutoresetMode.DISABLED}
+    single_observation_space = spaces.Discrete(7, start=3)
+    single_action_space = spaces.Box(0.0, np.array([[10.0, 2.0]], np.float32))
+
+    def __init__(self, num_envs):
+        self.num_envs, self.steps, self.given = num_envs, torch.zeros(num_envs, dtype=torch.int64), []
+
+    def reset(self, *, seed=None, options=None):
+        self.steps[(options or {}).get("reset_mask", torch.ones(self.num_envs, dtype=torch.bool))] = 0
+        return self.steps + 3, {}
+
+    def step(self, actions):
+        self.given.append(actions)
+        self.steps += 1
+        truncated = self.steps == 2 + torch.arange(self.num_envs)
+        return self.steps + 3, actions.flatten(1).sum(1), torch.zeros_like(truncated), truncated, {}
+
+
+def abacus(**options):
+    env = Abacus(2)
+    batch = EnvBatch(env, 1, **specs_of(env), **options)
+    return batch, batch.reset([[0, 1]])
+
+
+class Slate(Abacus):
+    """Shows the steps on one tensor that is wiped each time."""
+
+    single_observation_space = spaces.Box(0.0, 9.0, (1,))
+
+    def __init__(self, num_envs):
+        super().__init__(num_envs)
+        self.shown = torch.zeros(num_envs, 1)
+
+    def reset(self, **options):
+        super().reset(**options)
+        return self.shown.copy_(self.steps.unsqueeze(1)), {}
+
+    def step(self, actions):
+        _, *rest = super().step(actions)
+        return self.shown.copy_(self.steps.unsqueeze(1)), *rest
+
+
+def test_final_obs_survives_tensor_envs_that_reuse_their_buffers():
+    env = Slate(2)
+    batch = EnvBatch(env, 1, **specs_of(env))
+    batch.reset([[0, 1]])
+    steps = [batch.step(torch.zeros(1, 2, 2)) for _ in range(3)]
+    # copy 0 ends at its second step, copy 1 at its third
+    assert steps[1].final_obs[0, 0].tolist() == [2.0]
+    assert steps[2].final_obs[0, 1].tolist() == [3.0]
+
+
+def test_discrete_tensor_observations_are_one_hot_from_the_start_of_their_space():
+    batch, obs = abacus()
+    step = batch.step(torch.zeros(1, 2, 2))
+    assert obs.tolist() == [[[1.0] + [0.0] * 6] * 2]
+    assert step.next_obs.argmax(-1).tolist() == [[1, 1]]
+    step = batch.step(torch.zeros(1, 2, 2))
+    assert step.final_obs[0, 0].argmax() == 2
+    assert step.next_obs.argmax(-1).tolist() == [[0, 2]]
+
+
+def test_box_actions_reach_tensor_envs_between_bounds_of_any_place_and_in_their_shape():
+    batch, _ = abacus()
+    batch.step(torch.tensor([[[0.0, 0.5], [-7.0, 7.0]]]))
+    assert batch.env.given[0].tolist() == [[[5.0, 1.5]], [[0.0, 2.0]]]
+
+
+def test_tensor_envs_give_the_asked_dtype():
+    batch, obs = abacus(dtype=torch.float64)
+    step = batch.step(torch.zeros(1, 2, 2))
+    step = batch.step(torch.zeros(1, 2, 2))
+    assert {obs.dtype, step.next_obs.dtype, step.final_obs.dtype, step.reward.dtype} == {torch.float64}
+
+
+@every_batched_mode
+@pytest.mark.parametrize("env_id", ["entropic_rl/Chain-v0", "CartPole-v1"])
+def test_transitions_of_a_tensor_env_do_not_change_when_it_goes_on(mode, env_id):
+    kwargs = {"limit": 5} if "Chain" in env_id else {"max_episode_steps": 5}
+    batch, obs = registered(env_id, "batched", mode, kwargs)
+    actions = noise_for(batch, 12)
+    steps = [batch.step(action) for action in actions[:6]]
+    names = ("next_obs", "reward", "terminated", "truncated", "final_obs")
+    kept = [
+        (s, name, getattr(s, name), getattr(s, name).clone())
+        for s in steps
+        for name in names
+        if s.final_obs is not None
+    ]
+    first = obs.clone()
+    for action in actions[6:]:
+        batch.step(action)
+    assert torch.equal(obs, first)
+    assert kept
+    assert all(torch.equal(now, before) for _, _, now, before in kept)
+
+
+def test_tensor_env_begins_anew_and_forgets_half_an_episode():
+    batch, obs = registered("entropic_rl/Chain-v0", "batched", kwargs={"limit": 4})
+    right = torch.ones(2, 2, dtype=torch.int64)
+    batch.step(right)
+    assert torch.equal(batch.reset([[10, 11], [20, 21]]), obs)
+    for _ in range(4):
+        batch.step(right)
+    assert [lengths for _, lengths in batch.episodes.recent()] == [[4, 4], [4, 4]]
+
+
+@pytest.mark.gpu
+def test_ends_of_an_env_on_another_device_are_seen_in_disabled_mode():
+    env = make_vector_env("entropic_rl/Chain-v0", 2, {"limit": 3}, autoreset_mode=AutoresetMode.DISABLED, device="cuda")
+    batch = EnvBatch(env, 1, **specs_of(env), device="cuda")
+    batch.reset([[0, 1]])
+    for _ in range(7):
+        batch.step(torch.zeros(1, 2, dtype=torch.int64, device="cuda"))
+    assert batch.episodes.n_finished.tolist() == [4]
