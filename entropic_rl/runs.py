@@ -54,35 +54,15 @@ def train_cells(
     """
     _check_batchable(agent_class, cells)
     cells = [replace(cell, run=replace(cell.run, **_settled(cell.run))) for cell in cells]
-    run, config = cells[0].run, cells[0].config
+    run, seeds = cells[0].run, [cell.run.seed for cell in cells]
     device = load_device(run.device)
     make_envs = partial(make_vector_env, run.env, kwargs=run.env_kwargs, backend=run.env_backend, device=device)
-    vector_env = make_envs(len(cells) * run.n_envs)
-    observation = observation_spec(vector_env.single_observation_space)
-    action = action_spec(vector_env.single_action_space, squash_output=config.squash_output)
-    envs = EnvBatch(
-        vector_env,
-        len(cells),
-        observation=observation,
-        action=action,
-        device=device,
-        success_return=run.success_return,
-    )
-    meter = _meter(run, envs, action, device)
-    seeds = [cell.run.seed for cell in cells]
-    agent: Agent = agent_class(
-        [cell.config for cell in cells],
-        seeds,
-        obs_size=observation.size,
-        action=action,
-        n_envs=run.n_envs,
-        device=device,
-    )
+    envs, meter, agent = _set_up(agent_class, cells, make_envs, device)
     examine = partial(
         _examine,
         agent.policy,
         partial(make_envs, autoreset_mode=AutoresetMode.DISABLED),
-        observation,
+        observation_spec(envs.env.single_observation_space),
         run,
     )
     log_interval = _log_interval(run, agent.n_steps * run.n_envs)
@@ -146,6 +126,37 @@ def _settled(run: RunConfig) -> dict[str, Any]:
     if run.success_return is None:
         settled["success_return"] = reward_threshold(run.env)
     return settled
+
+
+def _set_up(
+    agent_class: Any, cells: Sequence[Cell], make_envs: Any, device: torch.device
+) -> tuple[EnvBatch, ExplorationMeter | None, Agent]:
+    """Environments, meter and agent of the cells; if one cannot be made, nothing is left open."""
+    run, config = cells[0].run, cells[0].config
+    vector_env = make_envs(len(cells) * run.n_envs)
+    try:
+        observation = observation_spec(vector_env.single_observation_space)
+        action = action_spec(vector_env.single_action_space, squash_output=config.squash_output)
+        envs = EnvBatch(
+            vector_env,
+            len(cells),
+            observation=observation,
+            action=action,
+            device=device,
+            success_return=run.success_return,
+        )
+        agent = agent_class(
+            [cell.config for cell in cells],
+            [cell.run.seed for cell in cells],
+            obs_size=observation.size,
+            action=action,
+            n_envs=run.n_envs,
+            device=device,
+        )
+        return envs, _meter(run, envs, action, device), agent
+    except BaseException:
+        vector_env.close()
+        raise
 
 
 def _meter(run: RunConfig, envs: EnvBatch, action: ActionSpec, device: torch.device) -> ExplorationMeter | None:

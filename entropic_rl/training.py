@@ -121,6 +121,6 @@ def _rows(metrics: dict[str, Tensor], envs: EnvBatch, common: dict[str, float]) 
             row["rollout/ep_len_mean"] = sum(lengths) / len(lengths)
         row["rollout/n_episodes"] = float(n_finished[run])
         values = zip(metrics, table[:, run].tolist(), strict=True)
-        row |= {name: value for name, value in values if not math.isnan(value)}  # what has no value yet is left out
+        row |= {name: x for name, x in values if not (math.isnan(x) and name.startswith("explore/first_"))}  # censored
         rows.append(row)
     return rows

@@ -208,6 +208,13 @@ class _Tensors:
     def __init__(self, env: VectorEnv[Any, Any, Any], action: ActionSpec) -> None:
         self._space, self._kind = env.single_observation_space, action.kind
         space = env.single_action_space
+        served = isinstance(space, spaces.Discrete) or (isinstance(space, spaces.Box) and all(action.bounded))
+        if not served or not isinstance(self._space, spaces.Discrete | spaces.Box):
+            raise EnvError(
+                "an env that speaks tensors needs Discrete or Box observations and Discrete or bounded Box actions, "
+                f"got {self._space} and {space}; wrap it with gymnasium.wrappers.vector.ArrayConversion"
+            )
+        self._first_action = int(getattr(space, "start", 0))
         if isinstance(space, spaces.Box):
             low, high = (torch.as_tensor(bound.reshape(-1), dtype=torch.float64) for bound in (space.low, space.high))
             self._centre, self._half, self._shape = (low + high) / 2, (high - low) / 2, space.shape
@@ -221,11 +228,11 @@ class _Tensors:
         return self.observation(info["final_obs"])
 
     def any_ended(self, terminated: Tensor, truncated: Tensor, info: dict[str, Any]) -> bool:
-        return "final_obs" in info or (terminated.device.type == "cpu" and bool((terminated | truncated).any()))
+        return "final_obs" in info or bool((terminated | truncated).any())
 
     def action(self, action: Tensor) -> Tensor:
         if self._kind == "categorical":
-            return action
+            return action + self._first_action if self._first_action else action
         action = action.to(torch.float64)  # rounded once, at the end: the same on every path
         unit = action.tanh() if self._kind == "tanh-gaussian" else action.clamp(-1.0, 1.0)
         scaled = self._centre.to(unit.device) + self._half.to(unit.device) * unit

@@ -674,7 +674,7 @@ NUMBER = r"expected a number from {} to {}, got {}"
         (DeepSea, {"size": "10"}, "size: " + WHOLE.format(2, "'10'")),
         (DeepSea, {"move_cost": -0.01}, "move_cost: " + NUMBER.format(0, "inf", -0.01)),
         (DeepSea, {"move_cost": None}, "move_cost: " + NUMBER.format(0, "inf", None)),
-        (DeepSea, {"mapping_seed": -1}, "mapping_seed: " + WHOLE.format(0, -1)),
+        (DeepSea, {"mapping_seed": -1}, "mapping_seed: expected .* at least 0 and at most 4294967295, got -1"),
         (DeepSea, {"mapping_seed": 2**32}, f"mapping_seed: expected .*got {2**32}"),
         (RiverSwim, {"length": 1}, "length: " + WHOLE.format(2, 1)),
         (RiverSwim, {"length": 6.0}, "length: " + WHOLE.format(2, 6.0)),

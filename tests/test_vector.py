@@ -499,3 +499,12 @@ def test_ends_of_an_env_on_another_device_are_seen_in_disabled_mode():
     for _ in range(7):
         batch.step(torch.zeros(1, 2, dtype=torch.int64, device="cuda"))
     assert batch.episodes.n_finished.tolist() == [4]
+
+
+@pytest.mark.parametrize("space", [spaces.MultiDiscrete([2, 3]), spaces.Box(-np.inf, np.inf, (1,))], ids=str)
+def test_tensor_env_with_actions_that_are_not_served_is_refused(space):
+    env = Abacus(2)
+    env.single_action_space = space
+    batch = EnvBatch(env, 1, observation=observation_spec(env.single_observation_space), action=action_spec(space))
+    with pytest.raises(EnvError, match="speaks tensors needs .* got Discrete"):
+        batch.reset([[0, 1]])
