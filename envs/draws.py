@@ -83,8 +83,8 @@ class Draws:
             self.fresh = self._table.gather(1, self._next.expand(len(self._table), -1))
         else:
             column = self._next.index_select(0, which) + 1
-            self._next = self._next.index_copy(0, which, column)
-            self.fresh = self.fresh.index_copy(1, which, self._table.index_select(1, column))
+            self._next.index_copy_(0, which, column)
+            self.fresh.index_copy_(1, which, self._table.index_select(1, column))
 
     def step_numbers(self) -> Tensor:
         """Uniform numbers ``[n_step_draws, N]`` of the step to come."""
@@ -111,5 +111,5 @@ class Draws:
         self._start_stream.position = self._episode
         u = self._start_stream.ahead(ahead, n)  # [N, ahead, n]
         self._table = self._dynamics.start(u.flatten(0, 1).T.contiguous())
-        self._next, self._n_sure = self._first, ahead - 1
+        self._next, self._n_sure = self._first.clone(), ahead - 1
         self.fresh = self._table[:, self._first]

@@ -506,5 +506,5 @@ def test_tensor_env_with_actions_that_are_not_served_is_refused(space):
     env = Abacus(2)
     env.single_action_space = space
     batch = EnvBatch(env, 1, observation=observation_spec(env.single_observation_space), action=action_spec(space))
-    with pytest.raises(EnvError, match="speaks tensors needs .* got Discrete"):
+    with pytest.raises(EnvError, match=r"speaks tensors needs .* got Discrete"):
         batch.reset([[0, 1]])

@@ -150,7 +150,7 @@ def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float 
             f"{row['stochastic_return_mean']:.4g}",
             f"{row['entropy_mean']:.3f} [{row['entropy_min']:.3f}, {row['entropy_max']:.3f}]{share}",
         ]
-        cells.append("-" if row["n_states_mean"] is None else f"{row['n_states_mean']:,.0f}")
+        cells.append("-" if row["n_states_mean"] is None else f"{row['n_states_mean']:,.4g}")
         cells.append(_steps(row["first_success_median"], row["n_succeeded"], row["n_seeds"]))
         if threshold is not None:
             cells.append(_steps(row["steps_to_threshold_median"], row["n_reached"], row["n_seeds"]))
