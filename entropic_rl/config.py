@@ -117,7 +117,7 @@ class RunConfig:
         Field(pattern=r"^(auto|off|\w+(\.\w+)*:\w+)$"),
         Doc(
             "which states count as one for coverage: auto (exact for finite spaces, a fixed grid for Box), off, or "
-            "MODULE:NAME of your own exploration.Cells; off switches all explore/ meters off"
+            "MODULE:NAME of your own exploration.Cells; off counts neither states nor actions"
         ),
     ] = "auto"
     log_interval: Annotated[Natural, Doc("updates between rows of metrics.jsonl; 0 = about 500 rows in all")] = 0

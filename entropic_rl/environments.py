@@ -101,7 +101,8 @@ def make_vector_env(
         backend = "sync" if needs_copies else choose_backend(env_id, kwargs)
     with _clear_errors(env_id, kwargs):
         if backend == "batched":
-            if (batched := _batched_id(env_id)) not in gym.registry:
+            gym.spec(env_id)  # an unknown id is told as such
+            if (batched := _batched_id(env_id)) is None:
                 known = ", ".join(name for name in gym.registry if name == _batched_id(name))
                 raise gym.error.Error(f"it has no batched version, these have: {known}; use --env-backend sync")
             return gym.make_vec(
@@ -127,7 +128,7 @@ def choose_backend(env_id: str, kwargs: Mapping[str, Any] | None = None) -> Lite
 
     ``CartPole-v1`` and the like are stepped by the batched version of the same rules, ``entropic_rl/CartPole-v1``.
     """
-    if _batched_id(env_id) not in gym.registry:
+    if _batched_id(env_id) is None:
         return "sync"
     try:
         make_vector_env(env_id, 1, kwargs, backend="batched").close()
@@ -136,9 +137,11 @@ def choose_backend(env_id: str, kwargs: Mapping[str, Any] | None = None) -> Lite
     return "batched"
 
 
-def _batched_id(env_id: str) -> str:
-    """Where the batched version of an id is registered, if there is one."""
-    return f"{own.NAMESPACE}/{env_id.removeprefix(own.NAMESPACE + '/')}"
+def _batched_id(env_id: str) -> str | None:
+    """Where the batched version of an id is registered; None if there is none, or it is not the same environment."""
+    name = f"{own.NAMESPACE}/{env_id.removeprefix(own.NAMESPACE + '/')}"
+    batched, asked = gym.registry.get(name), gym.registry.get(env_id)
+    return name if batched and asked and batched.entry_point == asked.entry_point else None
 
 
 def _make_one(

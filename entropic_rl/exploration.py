@@ -60,10 +60,11 @@ def cells_of(space: spaces.Space[Any], n_states: int | None = None) -> Cells | N
         return None
     if n_states is not None:
         size = math.prod(space.shape)
-        end = 0.5 / size
-        return Cells(
-            size + 1, lambda obs: torch.nn.functional.pad(obs, (0, 1), value=end).argmax(-1), n_states, exact=True
-        )
+
+        def index(obs: Tensor) -> Tensor:
+            return torch.nn.functional.pad(obs, (0, 1), value=0.5).argmax(-1)  # all zeros: the number after the others
+
+        return Cells(size + 1, index, n_states, exact=True)
     if space.dtype == np.uint8 or math.prod(space.shape) == 0:
         return None
     return grid(space.low.reshape(-1), space.high.reshape(-1))
@@ -128,6 +129,7 @@ class ExplorationMeter:
         self.first_reward = torch.full((n_runs,), -1, dtype=torch.int64, device=device)
         self._n_steps = 0  # of each environment
         self._met: list[tuple[int, Tensor, Tensor | None]] = []  # (steps, observations [R, E, D], which count)
+        self._met_before = False  # whether the first cell numbers were checked
         self._rewards: list[Tensor] = []
         self._actions: list[tuple[Tensor, Tensor | None]] = []
 
@@ -140,7 +142,10 @@ class ExplorationMeter:
         self._n_steps += 1
         valid = transition.valid
         self._actions.append((action, valid))
-        self._rewards.append(transition.reward.clone())  # the env may write into its own again
+        reward = transition.reward
+        self._rewards.append(
+            reward.clone() if valid is None else reward * valid
+        )  # the env may write into its own again
         if transition.final_obs is not None:
             self._meet(transition.final_obs, transition.terminated | transition.truncated)
         next_valid = transition.next_valid  # in NEXT_STEP mode the final observation comes again as the next one
@@ -153,7 +158,8 @@ class ExplorationMeter:
         - ``explore/n_states``: how many;
         - ``explore/visitation_entropy``: nats of the distribution of visits;
         - ``explore/action_entropy``: nats of the distribution of actions over all states (its part within states is
-          ``explore/policy_entropy``); for Box actions differential, in units of the bounds, summed over dimensions;
+          ``explore/policy_entropy``); for bounded Box actions that of 32 bins, as a differential entropy in units of
+          the bounds, summed over dimensions;
         - ``explore/first_reward``: env steps until the first reward > 0; NaN before.
         """
         metrics: dict[str, Tensor] = {}
@@ -165,7 +171,7 @@ class ExplorationMeter:
             metrics["explore/coverage"] = n_met / (self.cells.n_states or self.cells.n)
             metrics["explore/n_states"] = n_met
             metrics["explore/visitation_entropy"] = -torch.xlogy(share, share).sum(1)
-        if self._actions:
+        if self._actions and (all(self._action.bounded) or not self._action.is_continuous):
             metrics["explore/action_entropy"] = self._action_entropy()
         metrics["explore/first_reward"] = censored(self.first_reward)
         return metrics
@@ -191,6 +197,11 @@ class ExplorationMeter:
         if self.cells is None or not self._met:
             return
         cell = self.cells.index(torch.stack([obs for _, obs, _ in self._met], 1)).flatten(1)  # [R, T * E]
+        if not self._met_before:
+            self._met_before = True
+            low, high = (int(bound) for bound in cell.aminmax())
+            if cell.is_floating_point() or low < 0 or high >= self.cells.n:
+                raise EnvError(f"--coverage: expected whole cell numbers below {self.cells.n}, got {low} to {high}")
         weight = self._weights([counts for _, _, counts in self._met], cell.device).to(torch.int64)
         steps = torch.tensor([steps * self._n_envs for steps, _, _ in self._met], device=cell.device)
         steps = steps.repeat_interleave(self._n_envs).expand(len(cell), -1)

@@ -242,6 +242,7 @@ def _finish(policy: ActorCritic, index: int, cell: Cell, recorder: Recorder, row
         "env": cell.run.env,
         "seed": cell.run.seed,
         "ent_coef": cell.config.ent_coef,
+        "success_return": cell.run.success_return,
         "eval/episodes": cell.run.eval_episodes,
         "explore/max_entropy": policy.action.max_entropy,
     }

@@ -96,8 +96,8 @@ def train(
         n_updates += 1
         last = global_step >= total_timesteps
         if last or n_updates % log_interval == 0:
-            if meter is not None:
-                metrics |= meter.read() | {"explore/first_success": censored(envs.episodes.first_success)}
+            metrics |= {} if meter is None else meter.read()
+            metrics["explore/first_success"] = censored(envs.episodes.first_success)
             elapsed += time.perf_counter() - resumed
             common = {
                 "global_step": float(global_step),

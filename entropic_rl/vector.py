@@ -209,10 +209,10 @@ class _Tensors:
         self._space, self._kind = env.single_observation_space, action.kind
         space = env.single_action_space
         served = isinstance(space, spaces.Discrete) or (isinstance(space, spaces.Box) and all(action.bounded))
-        if not served or not isinstance(self._space, spaces.Discrete | spaces.Box):
+        if not served or not isinstance(self._space, spaces.Discrete | spaces.Box) or self._space.dtype == np.uint8:
             raise EnvError(
-                "an env that speaks tensors needs Discrete or Box observations and Discrete or bounded Box actions, "
-                f"got {self._space} and {space}; wrap it with gymnasium.wrappers.vector.ArrayConversion"
+                "an env that speaks tensors needs Discrete or Box observations, no bytes, and Discrete or bounded Box "
+                f"actions, got {self._space} and {space}; wrap it with gymnasium.wrappers.vector.ArrayConversion"
             )
         self._first_action = int(getattr(space, "start", 0))
         if isinstance(space, spaces.Box):

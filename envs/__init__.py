@@ -26,10 +26,10 @@ _OWN: dict[str, tuple[str, float | None]] = {
     "Chain-v0": ("chain:Chain", None),
     "RiverSwim-v0": ("river_swim:RiverSwim", 1.0),
     "DeepSea-v0": ("deep_sea:DeepSea", 0.9),
-    "FourRooms-v0": ("four_rooms:FourRooms", 1.0),
-    "MountainCarSparse-v0": ("mountain_car_sparse:MountainCarSparse", 1.0),
+    "FourRooms-v0": ("four_rooms:FourRooms", 0.9),
+    "MountainCarSparse-v0": ("mountain_car_sparse:MountainCarSparse", 0.9),
     "CartPoleSwingUp-v0": ("cartpole_swingup:CartPoleSwingUp", 100.0),
-    "PointMaze-v0": ("point_maze:PointMaze", 1.0),
+    "PointMaze-v0": ("point_maze:PointMaze", 0.9),
 }
 
 

@@ -13,9 +13,6 @@ from torch import Tensor
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.dynamics import Dynamics
 
-if __name__ != "entropic_rl.envs.acrobot":
-    raise ImportError(f"import entropic_rl.envs.acrobot, not {__name__}")
-
 __all__ = ["Acrobot", "AcrobotVectorEnv"]
 
 _TIME_STEP = 0.2

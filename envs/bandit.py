@@ -8,14 +8,12 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
+from entropic_rl.envs.arguments import check_number
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.drawing import COLOURS, Canvas
-from entropic_rl.envs.finite import FiniteDynamics, check_number
+from entropic_rl.envs.finite import FiniteDynamics
 from entropic_rl.envs.single import SingleEnv
 from entropic_rl.errors import EnvError
-
-if __name__ != "entropic_rl.envs.bandit":
-    raise ImportError(f"import entropic_rl.envs.bandit, not {__name__}")
 
 __all__ = ["Bandit", "BanditEnv", "BanditVectorEnv"]
 

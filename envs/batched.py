@@ -12,12 +12,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from entropic_rl.envs.arguments import check_count
 from entropic_rl.envs.draws import Draws
 from entropic_rl.envs.dynamics import Dynamics
 from entropic_rl.errors import EnvError
-
-if __name__ != "entropic_rl.envs.batched":
-    raise ImportError(f"import entropic_rl.envs.batched, not {__name__}")
 
 __all__ = ["BatchedEnv"]
 
@@ -27,9 +25,9 @@ _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
     """``num_envs`` copies of an environment, each with random streams of its own.
 
-    A copy's numbers are a function of its seed alone: they do not depend on the copies beside it nor on the device, and
-    they are those of the single environment with the same seed. ``reset(seed=s)`` gives copy i the seed ``s + i``;
-    a list gives each its own. A later reset without a seed goes on with each copy's next episode.
+    A copy's random numbers are a function of its seed alone: they do not depend on the copies beside it nor on the
+    device, and they are those of the single environment with the same seed. ``reset(seed=s)`` gives copy i the seed
+    ``s + i``; a list gives each its own. A later reset without a seed goes on with each copy's next episode.
 
     In SAME_STEP mode, where an episode ends, the observation returned is the first of the next one, and
     ``info["final_obs"]`` ``[N, ...]`` holds the one it ended in (with the mask ``info["_final_obs"]``). On CPU they are
@@ -42,13 +40,14 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         autoreset_mode: SAME_STEP or DISABLED.
         device: where everything lives.
         max_episode_steps: truncate there, if the rules do not do so earlier.
-        validate: check every action's range, and that no copy is stepped after its end; if not, shapes and dtypes only.
+        validate: check that every choice is in range, every number finite, and no copy is stepped after its end; None
+            for on CPU only, as elsewhere it means to wait for the device. Shapes and dtypes are always checked.
         compile: compile the step (needs a C++ compiler on CPU; the first step then takes seconds).
         render_mode: ``rgb_array`` for :meth:`render`.
         arguments: of the environment.
 
     Attributes:
-        state: ``[S, N]``, may be set.
+        state: ``[S, N]``, may be set to numbers of the same kind.
 
     Raises:
         EnvError: an argument is out of range.
@@ -62,7 +61,7 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         device: torch.device | str = "cpu",
         max_episode_steps: int | None = None,
-        validate: bool = True,
+        validate: bool | None = None,
         compile: bool = False,
         render_mode: str | None = None,
         **arguments: Any,
@@ -72,10 +71,9 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
             raise EnvError(
                 "autoreset_mode: expected SAME_STEP or DISABLED, got NEXT_STEP; it would waste a step per end"
             )
-        if num_envs < 1:
-            raise EnvError(f"num_envs: expected at least 1, got {num_envs}")
-        if max_episode_steps is not None and max_episode_steps < 1:
-            raise EnvError(f"max_episode_steps: expected at least 1, got {max_episode_steps}")
+        check_count("num_envs", num_envs, minimum=1)
+        if max_episode_steps is not None:
+            check_count("max_episode_steps", max_episode_steps, minimum=1)
         modes = [name for name in rules.render_modes if name == "rgb_array"]
         if render_mode not in (None, *modes):
             raise EnvError(f"render_mode: expected None or one of {modes}, got {render_mode!r}")
@@ -92,7 +90,8 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self._n_choices = int(getattr(self.single_action_space, "n", 0))  # 0 for a Box
         limits = [limit for limit in (max_episode_steps, self.dynamics.max_episode_steps) if limit is not None]
         self.max_episode_steps = min(limits, default=None)
-        self._same_step, self._validate = mode is AutoresetMode.SAME_STEP, validate
+        self._same_step = mode is AutoresetMode.SAME_STEP
+        self._validate = self.device.type == "cpu" if validate is None else validate
         self._compile = compile
         self._fused: Callable[..., tuple[Tensor, ...]] = partial(
             _step, dynamics=self.dynamics, limit=self.max_episode_steps, same_step=self._same_step
@@ -160,12 +159,13 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         if self.max_episode_steps is not None and self._next_look <= 0:
             truncated = self._age >= self.max_episode_steps
             ended = terminated | truncated
-            self._next_look = self.max_episode_steps - int(self._age.masked_fill(truncated, 0).max())
+            running = self._age.masked_fill(truncated, 0) if self._same_step else self._age
+            self._next_look = self.max_episode_steps - int(running.max())
         obs, info = self.dynamics.observe(state), {}
         if not self._same_step:
             self._over = ended.clone()  # the caller may change what was returned
         elif len(which := ended.nonzero()):
-            info = {"final_obs": obs, "_final_obs": ended}
+            info = {"final_obs": obs, "_final_obs": ended.clone()}
             state = torch.where(ended, draws.fresh, state)
             self._age.masked_fill_(ended, 0)
             draws.begin(ended, which.squeeze(1))

@@ -13,9 +13,6 @@ from torch import Tensor
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.dynamics import Dynamics
 
-if __name__ != "entropic_rl.envs.cartpole":
-    raise ImportError(f"import entropic_rl.envs.cartpole, not {__name__}")
-
 __all__ = ["CartPole", "CartPoleVectorEnv", "cart_and_pole"]
 
 _X_LIMIT = 2.4

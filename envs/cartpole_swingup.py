@@ -10,15 +10,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from entropic_rl.envs.arguments import check_count, check_number
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.cartpole import cart_and_pole
 from entropic_rl.envs.drawing import COLOURS, Canvas
 from entropic_rl.envs.dynamics import Dynamics
-from entropic_rl.envs.finite import check_count, check_number
 from entropic_rl.envs.single import SingleEnv
-
-if __name__ != "entropic_rl.envs.cartpole_swingup":
-    raise ImportError(f"import entropic_rl.envs.cartpole_swingup, not {__name__}")
 
 __all__ = ["CartPoleSwingUp", "CartPoleSwingUpEnv", "CartPoleSwingUpVectorEnv"]
 
@@ -60,7 +57,7 @@ class CartPoleSwingUp(Dynamics):
 
     ## Version History
     - v0: first version. Follows the swing-up of the behaviour suite, Osband et al. (2020),
-      https://arxiv.org/abs/1908.03568, without the elapsed time in the observation.
+      https://arxiv.org/abs/1908.03568, observing the state alone; the time limit truncates instead of terminating.
     """
 
     render_modes = ("rgb_array",)

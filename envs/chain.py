@@ -9,14 +9,12 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from entropic_rl.envs.arguments import check_count, check_number
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.drawing import grid_picture
-from entropic_rl.envs.finite import FiniteDynamics, check_count, check_number
+from entropic_rl.envs.finite import FiniteDynamics
 from entropic_rl.envs.single import SingleEnv
 from entropic_rl.errors import EnvError
-
-if __name__ != "entropic_rl.envs.chain":
-    raise ImportError(f"import entropic_rl.envs.chain, not {__name__}")
 
 __all__ = ["Chain", "ChainEnv", "ChainVectorEnv"]
 
@@ -72,7 +70,7 @@ class Chain(FiniteDynamics):
             raise EnvError(f"prizes: expected two numbers, near and far, got {prizes!r}")
         for prize in prizes:
             check_number("prizes", prize)
-        if start != "uniform" and (not isinstance(start, int) or not 0 <= start < length):
+        if not (isinstance(start, str) and start == "uniform") and (type(start) is not int or not 0 <= start < length):
             raise EnvError(f"start: expected 'uniform' or a state from 0 to {length - 1}, got {start!r}")
         state = np.arange(length)
         successor = np.stack([np.maximum(state - 1, 0), np.minimum(state + 1, length - 1)], 1)[..., None]

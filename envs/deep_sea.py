@@ -7,13 +7,11 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
+from entropic_rl.envs.arguments import check_count, check_number
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.drawing import grid_picture
-from entropic_rl.envs.finite import FiniteDynamics, check_count, check_number
+from entropic_rl.envs.finite import FiniteDynamics
 from entropic_rl.envs.single import SingleEnv
-
-if __name__ != "entropic_rl.envs.deep_sea":
-    raise ImportError(f"import entropic_rl.envs.deep_sea, not {__name__}")
 
 __all__ = ["DeepSea", "DeepSeaEnv", "DeepSeaVectorEnv"]
 
@@ -41,7 +39,8 @@ class DeepSea(FiniteDynamics):
     - +1 for moving right in the bottom right cell;
     - `stochastic`: noise N(0, 1) in the two bottom corners.
 
-    The best policy earns 0.99, doing nothing (left) 0. From 0.9 on an episode counts as a success.
+    The best policy earns 0.99, doing nothing (left) 0. From 0.9 on an episode counts as a success; with `stochastic`
+    that says nothing, as noise alone gets there.
 
     ## Episode End
     Terminated after N steps.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-
-if __name__ != "entropic_rl.envs.drawing":
-    raise ImportError(f"import entropic_rl.envs.drawing, not {__name__}")
 
 __all__ = ["COLOURS", "Canvas", "Colour", "grid_picture"]
 
@@ -31,33 +28,50 @@ class Canvas:
 
     def __init__(self, width: int, height: int, background: Colour = COLOURS["paper"]) -> None:
         self._pixels = np.full((height, width, 3), background, np.float64)
-        self._y, self._x = np.mgrid[0:height, 0:width] + 0.5
+        self._width, self._height = width, height
 
     def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
         """An upright rectangle."""
-        dx = np.maximum(left - self._x, self._x - right)
-        dy = np.maximum(top - self._y, self._y - bottom)
-        self._paint(np.maximum(dx, dy), colour)
+        self._paint(
+            (left, top, right, bottom),
+            lambda x, y: np.maximum(np.maximum(left - x, x - right), np.maximum(top - y, y - bottom)),
+            colour,
+        )
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
         """A filled circle."""
-        self._paint(np.hypot(self._x - x, self._y - y) - radius, colour)
+        around = (x - radius, y - radius, x + radius, y + radius)
+        self._paint(around, lambda px, py: np.hypot(px - x, py - y) - radius, colour)
 
     def line(self, start: tuple[float, float], end: tuple[float, float], width: float, colour: Colour) -> None:
         """A straight line with round ends."""
-        x0, y0 = start
-        dx, dy = end[0] - x0, end[1] - y0
-        along = np.clip(((self._x - x0) * dx + (self._y - y0) * dy) / max(dx * dx + dy * dy, 1e-12), 0.0, 1.0)
-        self._paint(np.hypot(self._x - x0 - along * dx, self._y - y0 - along * dy) - width / 2, colour)
+        (x0, y0), (x1, y1) = start, end
+        dx, dy, half = x1 - x0, y1 - y0, width / 2
+
+        def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+            along = np.clip(((x - x0) * dx + (y - y0) * dy) / max(dx * dx + dy * dy, 1e-12), 0.0, 1.0)
+            return np.hypot(x - x0 - along * dx, y - y0 - along * dy) - half
+
+        around = (min(x0, x1) - half, min(y0, y1) - half, max(x0, x1) + half, max(y0, y1) + half)
+        self._paint(around, distance, colour)
 
     def pixels(self) -> np.ndarray:
         """The picture, ``[height, width, 3]`` bytes."""
         return self._pixels.round().astype(np.uint8)
 
-    def _paint(self, distance: np.ndarray, colour: Colour) -> None:
-        """Cover what lies inside, ``distance`` < 0, with edges one pixel soft."""
-        cover = np.clip(0.5 - distance, 0.0, 1.0)[..., None]
-        self._pixels += cover * (np.array(colour) - self._pixels)
+    def _paint(
+        self,
+        around: tuple[float, float, float, float],
+        distance: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        colour: Colour,
+    ) -> None:
+        """Cover what lies inside, ``distance(x, y)`` < 0, with edges one pixel soft; nothing is beyond ``around``."""
+        left, top, right, bottom = around
+        columns = slice(*np.clip((int(left) - 1, int(right) + 2), 0, self._width))
+        rows = slice(*np.clip((int(top) - 1, int(bottom) + 2), 0, self._height))
+        y, x = np.mgrid[rows, columns] + 0.5
+        cover = np.clip(0.5 - distance(x, y), 0.0, 1.0)[..., None]
+        self._pixels[rows, columns] += cover * (np.array(colour) - self._pixels[rows, columns])
 
 
 def grid_picture(rows: Sequence[str], meaning: Mapping[str, str], *, agent: str = "@") -> np.ndarray:

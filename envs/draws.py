@@ -8,9 +8,6 @@ from torch import Tensor
 from entropic_rl.envs.dynamics import Dynamics
 from entropic_rl.streams import Stream
 
-if __name__ != "entropic_rl.envs.draws":
-    raise ImportError(f"import entropic_rl.envs.draws, not {__name__}")
-
 __all__ = ["Draws"]
 
 _EPISODES_AHEAD = 64

@@ -16,9 +16,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-if __name__ != "entropic_rl.envs.dynamics":
-    raise ImportError(f"import entropic_rl.envs.dynamics, not {__name__}")
-
 __all__ = ["Dynamics"]
 
 

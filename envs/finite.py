@@ -11,12 +11,8 @@ from torch import Tensor
 
 from entropic_rl.envs.dynamics import Dynamics
 from entropic_rl.envs.tabular import TabularMDP
-from entropic_rl.errors import EnvError
 
-if __name__ != "entropic_rl.envs.finite":
-    raise ImportError(f"import entropic_rl.envs.finite, not {__name__}")
-
-__all__ = ["FiniteDynamics", "check_count", "check_number"]
+__all__ = ["FiniteDynamics"]
 
 
 class FiniteDynamics(Dynamics):
@@ -29,7 +25,8 @@ class FiniteDynamics(Dynamics):
         start: ``[S]``, distribution of first states.
         terminal: ``[S]`` boolean.
         reward_std: ``[S, A]``, standard deviation of Gaussian noise on the reward; None for none.
-        observations: ``[S, ...]`` float32, what each state looks like; None shows its number.
+        observations: ``[S, ...]``, what each state looks like: a one of its own among zeros, or (one state at most)
+            zeros alone; None shows its number.
         limit: steps after which an episode is truncated; None for no limit.
 
     Attributes:
@@ -49,6 +46,10 @@ class FiniteDynamics(Dynamics):
         limit: int | None = None,
     ) -> None:
         n_states, n_actions, self._n_outcomes = successor.shape
+        if observations is not None:
+            flat = observations.reshape(n_states, -1)
+            if not np.isin(flat, (0.0, 1.0)).all() or flat.sum(1).max() > 1 or len(np.unique(flat, axis=0)) < n_states:
+                raise ValueError("observations must be one-hot and different for every state; one may be all zeros")
         self.n_states: int = n_states
         self.n_actions, self.max_episode_steps = n_actions, limit
         self.action_space = spaces.Discrete(n_actions)
@@ -103,25 +104,3 @@ class FiniteDynamics(Dynamics):
     def observe(self, state: Tensor) -> Tensor:
         """The number of the state, or what it looks like."""
         return state[0].clone() if self._observations is None else self._observations.index_select(0, state[0])
-
-
-def check_count(name: str, value: Any, *, minimum: int, maximum: float = np.inf) -> None:
-    """Refuse what is no whole number within the bounds.
-
-    Raises:
-        EnvError: with the name, the rule and the value.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not minimum <= value <= maximum:
-        most = "" if maximum == np.inf else f" and at most {maximum}"
-        raise EnvError(f"{name}: expected a whole number of at least {minimum}{most}, got {value!r}")
-
-
-def check_number(name: str, value: Any, *, minimum: float = -np.inf, maximum: float = np.inf) -> None:
-    """Refuse what is no finite number within the bounds.
-
-    Raises:
-        EnvError: with the name, the rule and the value.
-    """
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not np.isfinite(value) or not minimum <= value <= maximum:
-        raise EnvError(f"{name}: expected a number from {minimum:g} to {maximum:g}, got {value!r}")

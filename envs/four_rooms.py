@@ -9,14 +9,12 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from entropic_rl.envs.arguments import check_count, check_number
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.drawing import grid_picture
-from entropic_rl.envs.finite import FiniteDynamics, check_count, check_number
+from entropic_rl.envs.finite import FiniteDynamics
 from entropic_rl.envs.single import SingleEnv
 from entropic_rl.errors import EnvError
-
-if __name__ != "entropic_rl.envs.four_rooms":
-    raise ImportError(f"import entropic_rl.envs.four_rooms, not {__name__}")
 
 __all__ = ["FourRooms", "FourRoomsEnv", "FourRoomsVectorEnv"]
 

@@ -12,9 +12,6 @@ from torch import Tensor
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.dynamics import Dynamics
 
-if __name__ != "entropic_rl.envs.mountain_car":
-    raise ImportError(f"import entropic_rl.envs.mountain_car, not {__name__}")
-
 __all__ = ["MAX_POSITION", "MAX_SPEED", "MIN_POSITION", "MountainCar", "MountainCarVectorEnv", "drive"]
 
 MIN_POSITION, MAX_POSITION, MAX_SPEED = -1.2, 0.6, 0.07

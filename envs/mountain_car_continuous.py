@@ -13,9 +13,6 @@ from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.dynamics import Dynamics
 from entropic_rl.envs.mountain_car import MAX_POSITION, MAX_SPEED, MIN_POSITION, drive
 
-if __name__ != "entropic_rl.envs.mountain_car_continuous":
-    raise ImportError(f"import entropic_rl.envs.mountain_car_continuous, not {__name__}")
-
 __all__ = ["MountainCarContinuous", "MountainCarContinuousVectorEnv"]
 
 _GOAL = 0.45

@@ -10,14 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from entropic_rl.envs.arguments import check_count
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.drawing import COLOURS, Canvas
-from entropic_rl.envs.finite import check_count
 from entropic_rl.envs.mountain_car import MAX_POSITION, MIN_POSITION, MountainCar
 from entropic_rl.envs.single import SingleEnv
-
-if __name__ != "entropic_rl.envs.mountain_car_sparse":
-    raise ImportError(f"import entropic_rl.envs.mountain_car_sparse, not {__name__}")
 
 __all__ = ["MountainCarSparse", "MountainCarSparseEnv", "MountainCarSparseVectorEnv"]
 

@@ -15,9 +15,6 @@ from torch import Tensor
 
 from entropic_rl.envs.tabular import TabularMDP
 
-if __name__ != "entropic_rl.envs.oracle":
-    raise ImportError(f"import entropic_rl.envs.oracle, not {__name__}")
-
 __all__ = [
     "Comparison",
     "Entropy",

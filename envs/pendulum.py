@@ -13,9 +13,6 @@ from torch import Tensor
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.dynamics import Dynamics
 
-if __name__ != "entropic_rl.envs.pendulum":
-    raise ImportError(f"import entropic_rl.envs.pendulum, not {__name__}")
-
 __all__ = ["Pendulum", "PendulumVectorEnv"]
 
 _MAX_SPEED, _MAX_TORQUE, _TIME_STEP = 8.0, 2.0, 0.05

@@ -9,14 +9,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from entropic_rl.envs.arguments import check_count, check_number
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.drawing import COLOURS, Canvas
 from entropic_rl.envs.dynamics import Dynamics
-from entropic_rl.envs.finite import check_count, check_number
 from entropic_rl.envs.single import SingleEnv
-
-if __name__ != "entropic_rl.envs.point_maze":
-    raise ImportError(f"import entropic_rl.envs.point_maze, not {__name__}")
 
 __all__ = ["PointMaze", "PointMazeEnv", "PointMazeVectorEnv"]
 
@@ -47,7 +44,7 @@ class PointMaze(Dynamics):
     Terminated within 0.5 of the middle of the goal's cell; truncated after `limit` steps.
 
     ## Arguments
-    - `stride` (default 0.25): longest step along an axis, in cells, in (0, 0.9].
+    - `stride` (default 0.25): longest step along an axis, in cells, from 0.001 to 0.9.
     - `limit` (default 150): steps of an episode.
 
     ## Version History
@@ -60,8 +57,7 @@ class PointMaze(Dynamics):
     n_start_draws = 2
 
     def __init__(self, stride: float = 0.25, limit: int = 150) -> None:
-        check_number("stride", stride, minimum=0.0, maximum=0.9)
-        check_number("stride", stride, minimum=1e-3)
+        check_number("stride", stride, minimum=0.001, maximum=0.9)
         check_count("limit", limit, minimum=1)
         self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)

@@ -7,13 +7,11 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
+from entropic_rl.envs.arguments import check_count, check_number
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.drawing import grid_picture
-from entropic_rl.envs.finite import FiniteDynamics, check_count, check_number
+from entropic_rl.envs.finite import FiniteDynamics
 from entropic_rl.envs.single import SingleEnv
-
-if __name__ != "entropic_rl.envs.river_swim":
-    raise ImportError(f"import entropic_rl.envs.river_swim, not {__name__}")
 
 __all__ = ["RiverSwim", "RiverSwimEnv", "RiverSwimVectorEnv"]
 

@@ -14,9 +14,6 @@ from entropic_rl.envs.dynamics import Dynamics
 from entropic_rl.errors import EnvError
 from entropic_rl.streams import Stream
 
-if __name__ != "entropic_rl.envs.single":
-    raise ImportError(f"import entropic_rl.envs.single, not {__name__}")
-
 __all__ = ["SingleEnv"]
 
 

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-if __name__ != "entropic_rl.envs.tabular":
-    raise ImportError(f"import entropic_rl.envs.tabular, not {__name__}")
-
 __all__ = ["TabularMDP"]
 
 

@@ -530,9 +530,9 @@ def test_stepping_a_copy_after_its_end_is_refused_where_resets_are_the_callers()
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_envs": 0}, "num_envs: expected at least 1, got 0"),
-        ({"num_envs": -3}, "num_envs: expected at least 1, got -3"),
-        ({"max_episode_steps": 0}, "max_episode_steps: expected at least 1, got 0"),
+        ({"num_envs": 0}, "num_envs: expected a whole number of at least 1, got 0"),
+        ({"num_envs": -3}, "num_envs: expected a whole number of at least 1, got -3"),
+        ({"max_episode_steps": 0}, "max_episode_steps: expected a whole number of at least 1, got 0"),
         ({"autoreset_mode": AutoresetMode.NEXT_STEP}, "autoreset_mode: expected SAME_STEP or DISABLED, got NEXT_STEP"),
         ({"render_mode": "ansi"}, r"render_mode: expected None or one of \['rgb_array'\], got 'ansi'"),
         ({"render_mode": "human"}, r"render_mode: expected None or one of \['rgb_array'\], got 'human'"),

@@ -211,7 +211,7 @@ def test_backend_changes_no_training_on_an_environment_of_ours(deep_sea):
 
 def test_coverage_off_leaves_the_entropy_of_the_policy_alone(capsys):
     assert main([*DEEP_SEA, "--coverage", "off", "--run-dir", "run"]) == 0
-    assert metric_names(Path("run")) == {"explore/policy_entropy"}
+    assert metric_names(Path("run")) == {"explore/policy_entropy", "explore/first_success"}
     assert not Path("run/exploration.npz").exists()
 
 

@@ -268,3 +268,17 @@ def test_episodes_are_as_long_in_every_backend(env_id, kwargs, length):
 )
 def test_reward_threshold_is_that_of_the_registered_id(env_id, threshold):
     assert reward_threshold(env_id) == threshold
+
+
+def test_id_that_only_has_the_name_of_a_batched_one_is_not_taken_for_it():
+    gym.register("FourRooms-v0", "gymnasium.envs.classic_control:CartPoleEnv")
+    try:
+        assert choose_backend("FourRooms-v0") == "sync"
+        assert make_vector_env("FourRooms-v0", 2).single_observation_space.shape == (4,)
+    finally:
+        del gym.registry["FourRooms-v0"]
+
+
+def test_unknown_id_is_told_as_such_for_the_batched_backend_too():
+    with pytest.raises(EnvError, match="unknown env id 'Nope-v3'"):
+        make_vector_env("Nope-v3", 2, backend="batched")

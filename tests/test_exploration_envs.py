@@ -16,6 +16,7 @@ from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.cartpole_swingup import CartPoleSwingUp
 from entropic_rl.envs.chain import Chain
 from entropic_rl.envs.deep_sea import DeepSea
+from entropic_rl.envs.finite import FiniteDynamics
 from entropic_rl.envs.four_rooms import FourRooms
 from entropic_rl.envs.mountain_car import MountainCar
 from entropic_rl.envs.mountain_car_sparse import MountainCarSparse
@@ -24,6 +25,7 @@ from entropic_rl.envs.point_maze import PointMaze
 from entropic_rl.envs.river_swim import RiverSwim
 from entropic_rl.envs.single import SingleEnv
 from entropic_rl.errors import EnvError
+from entropic_rl.streams import Stream
 
 FINITE = {
     "bandit": (Bandit, {}),
@@ -141,6 +143,23 @@ def test_oracle_solves_every_finite_environment(case, temperature):
     torch.testing.assert_close(value, solution.value, rtol=0.0, atol=1e-9)
     uniform = torch.full_like(mdp.reward, 1.0 / mdp.n_actions)
     assert (solution.value >= evaluate_policy(mdp, uniform, 0.95, temperature=temperature) - 1e-9).all()
+
+
+def test_noise_of_a_reward_is_independent_of_the_outcome():
+    # From state 0 the one action leads to 1 or 2, equally likely; the noise has mean 0 and deviation 1 on either way.
+    n = 20_000
+    rules = FiniteDynamics(
+        np.array([[[1, 2]], [[1, 1]], [[2, 2]]]),
+        np.zeros((3, 1, 2)),
+        probability=np.full((3, 1, 2), 0.5),
+        start=np.array([1.0, 0.0, 0.0]),
+        terminal=np.array([False, True, True]),
+        reward_std=np.ones((3, 1)),
+    )
+    u = Stream([0], "step").uniform(2, n)[0]
+    state, reward, _ = rules.step(torch.zeros(1, n, dtype=torch.int64), torch.zeros(n, dtype=torch.int64), u)
+    for end in (1, 2):
+        assert stats.kstest(reward[state[0] == end].numpy(), stats.norm.cdf).pvalue > 1e-3
 
 
 # DeepSea
@@ -662,7 +681,7 @@ def test_limits_are_those_of_the_docstring_and_can_be_set(rules, limit):
 
 
 WHOLE = r"expected a whole number of at least {}, got {}"
-NUMBER = r"expected a number from {} to {}, got {}"
+NUMBER = r"expected a finite number from {} to {}, got {}"
 
 
 @pytest.mark.parametrize(
@@ -689,7 +708,7 @@ NUMBER = r"expected a number from {} to {}, got {}"
         (Chain, {"prizes": 0.3}, "prizes: expected two numbers, near and far, got 0.3"),
         (Chain, {"prizes": "ab"}, "prizes: expected two numbers, near and far, got 'ab'"),
         (Chain, {"prizes": (0.3, math.inf)}, "prizes: .*got inf"),
-        (Chain, {"prizes": (0.3, "x")}, "prizes: expected a number .*got 'x'"),
+        (Chain, {"prizes": (0.3, "x")}, "prizes: expected a finite number .*got 'x'"),
         (Chain, {"start": "corner"}, "start: expected 'uniform' or a state from 0 to 4, got 'corner'"),
         (Chain, {"start": 5}, "start: expected 'uniform' or a state from 0 to 4, got 5"),
         (Chain, {"start": -1}, "start: expected 'uniform' or a state from 0 to 4, got -1"),
@@ -709,20 +728,24 @@ NUMBER = r"expected a number from {} to {}, got {}"
         (Bandit, {"rewards": (1.0,)}, r"rewards: expected at least two numbers, one per arm, got \(1.0,\)"),
         (Bandit, {"rewards": ()}, r"rewards: expected at least two numbers, one per arm, got \(\)"),
         (Bandit, {"rewards": 3}, "rewards: expected at least two numbers, one per arm, got 3"),
-        (Bandit, {"rewards": (1.0, None)}, "rewards: expected a number .*got None"),
+        (Bandit, {"rewards": (1.0, None)}, "rewards: expected a finite number .*got None"),
         (Bandit, {"rewards": "12"}, "rewards: expected at least two numbers, one per arm, got '12'"),
         (Bandit, {"noise": -1.0}, "noise: " + NUMBER.format(0, "inf", -1.0)),
         (Bandit, {"noise": math.inf}, "noise: .*got inf"),
         (MountainCarSparse, {"limit": 0}, "limit: " + WHOLE.format(1, 0)),
         (MountainCarSparse, {"limit": 1.5}, "limit: " + WHOLE.format(1, 1.5)),
-        (CartPoleSwingUp, {"height": 2}, "height: expected a number .*got 2"),
-        (CartPoleSwingUp, {"height": -1.1}, "height: expected a number .*got -1.1"),
-        (CartPoleSwingUp, {"height": 1.0}, "height: expected a number .*got 1.0"),  # the documented range is [-1, 1)
+        (CartPoleSwingUp, {"height": 2}, "height: expected a finite number .*got 2"),
+        (CartPoleSwingUp, {"height": -1.1}, "height: expected a finite number .*got -1.1"),
+        (
+            CartPoleSwingUp,
+            {"height": 1.0},
+            "height: expected a finite number .*got 1.0",
+        ),  # the documented range is [-1, 1)
         (CartPoleSwingUp, {"move_cost": -1}, "move_cost: " + NUMBER.format(0, "inf", -1)),
         (CartPoleSwingUp, {"limit": -5}, "limit: " + WHOLE.format(1, -5)),
-        (PointMaze, {"stride": 0}, "stride: expected a number .*got 0"),
-        (PointMaze, {"stride": -0.1}, "stride: expected a number .*got -0.1"),
-        (PointMaze, {"stride": 1.5}, "stride: expected a number .* to 0.9, got 1.5"),
+        (PointMaze, {"stride": 0}, "stride: expected a finite number .*got 0"),
+        (PointMaze, {"stride": -0.1}, "stride: expected a finite number .*got -0.1"),
+        (PointMaze, {"stride": 1.5}, "stride: expected a finite number .* to 0.9, got 1.5"),
         (PointMaze, {"limit": 0}, "limit: " + WHOLE.format(1, 0)),
     ],
     ids=lambda part: part.__name__ if isinstance(part, type) else str(part) if isinstance(part, dict) else "",

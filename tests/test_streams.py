@@ -1,5 +1,7 @@
 """Streams against published Philox vectors, and the independence that makes a run alone equal a run in a batch."""
 
+import hashlib
+
 import pytest
 import torch
 from scipy import stats
@@ -71,6 +73,14 @@ def test_position_beyond_32_bits_does_not_repeat():
     here, there = Stream([7], "action"), Stream([7], "action")
     here.position, there.position = 5, 5 + 2**32
     assert not torch.equal(here.bits(4), there.bits(4))
+
+
+def test_words_are_philox_of_block_draw_and_name_under_the_seed():
+    stream = Stream([3 + 5 * 2**32], "action")
+    stream.position = 7 + 9 * 2**32
+    name = int.from_bytes(hashlib.sha256(b"action").digest()[:4], "big")
+    words = [philox_4x32(torch.tensor([block, 7, 9, name]), torch.tensor([3, 5])) for block in (0, 1)]
+    assert stream.bits(6).tolist() == [torch.cat(words)[:6].tolist()]
 
 
 def test_draw_is_one_step_whatever_its_shape():

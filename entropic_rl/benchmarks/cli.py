@@ -11,7 +11,7 @@ from pathlib import Path
 
 from entropic_rl.agents.config import AGENT_CONFIGS, PPOConfig
 from entropic_rl.cli import add_common_flags, resolve
-from entropic_rl.config import RunConfig, build, jsonable
+from entropic_rl.config import RunConfig, build, field_docs, jsonable
 from entropic_rl.errors import ConfigError, UserError
 from entropic_rl.flags import Parser, add_settings
 
@@ -46,13 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     deep_sea.add_argument("--agent", choices=(*AGENT_CONFIGS, "random"), default="ppo", help="[ppo]")
     deep_sea.add_argument("--ent-coef", nargs="+", metavar="X", dest="ent_coefs", default=["0"], help="[0]")
-    deep_sea.add_argument("--sizes", nargs="+", type=int, metavar="N", default=list(range(10, 51, 2)),
-                          help="grid sizes [10 12 ... 50]")  # fmt: skip
+    deep_sea.add_argument("--sizes", nargs="+", type=int, metavar="N",
+                          help="grid sizes [10 12 ... 50; for --agent random 4 6 8 10]")  # fmt: skip
     deep_sea.add_argument("--seeds", type=int, default=1, metavar="N", help="runs per coefficient and size [1]")
     deep_sea.add_argument("--runs", type=int, default=2000, metavar="N", help="runs of --agent random [2000]")
     deep_sea.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
     add_common_flags(deep_sea)
-    add_settings(deep_sea, RunConfig, "run")
+    unused = [name for name in field_docs(RunConfig) if name not in ("seed", "n_envs")]
+    add_settings(deep_sea, RunConfig, "run", skip=unused)
     add_settings(deep_sea, PPOConfig, "hyper-parameters", skip=("ent_coef",))
     pictures = choices.add_parser("pictures", help="draw the environments and what randomness does in them")
     pictures.add_argument("--envs", nargs="*", metavar="ID", default=[], help="[all that are batched]")
@@ -115,23 +116,22 @@ def _entropy(args: Namespace) -> int:
 
 
 def _environments(args: Namespace) -> int:
+    import gymnasium as gym
     import torch
 
     from entropic_rl.benchmarks.environments import measure, speed_table
-    from entropic_rl.environments import choose_backend, make_env
+    from entropic_rl.environments import choose_backend
 
     if min(args.copies) < 1 or args.rounds < 1:
         raise ConfigError("--copies and --rounds: expected at least 1")
     torch.set_num_threads(1)
     for env_id in args.envs:
-        spec = make_env(env_id).spec
         if choose_backend(env_id) != "batched":
             raise ConfigError(f"--envs: {env_id} has no batched version to measure")
         peers = ["batched"] + ["batched, compiled"] * args.compile
-        if args.peers:
+        if args.peers and not env_id.startswith("entropic_rl/"):  # of those Gymnasium has none of its own
             peers.append("Gymnasium sync")
-            own = spec is None or str(spec.vector_entry_point or "").startswith("entropic_rl")
-            peers += ["Gymnasium vector"] * (spec is not None and spec.vector_entry_point is not None and not own)
+            peers += ["Gymnasium vector"] * (gym.spec(env_id).vector_entry_point is not None)
         results = {n: measure(env_id, n, peers, rounds=args.rounds) for n in args.copies}
         print(speed_table(env_id, results), end="\n\n", flush=True)
     return 0
@@ -143,10 +143,13 @@ def _deep_sea(args: Namespace) -> int:
     from entropic_rl.benchmarks import deep_sea
 
     torch.set_num_threads(1)
-    if min(args.sizes) < 2 or args.seeds < 1 or args.runs < 2:
+    sizes = args.sizes or ([4, 6, 8, 10] if args.agent == "random" else list(range(10, 51, 2)))
+    if min(sizes) < 2 or args.seeds < 1 or args.runs < 2:
         raise ConfigError("--sizes and --runs: expected at least 2, --seeds: at least 1")
     if args.agent == "random":
-        for size in args.sizes:
+        if max(sizes) > 16:
+            raise ConfigError(f"--sizes: chance takes 2^N episodes; expected at most 16 for it, got {max(sizes)}")
+        for size in sizes:
             print(deep_sea.uniform_law(size, deep_sea.first_successes(size, args.runs)), flush=True)
         return 0
     from entropic_rl import agents
@@ -155,15 +158,15 @@ def _deep_sea(args: Namespace) -> int:
     run, config = resolve(args.agent, args)
     configs = [build(type(config), jsonable(config) | {"ent_coef": coef}) for coef in args.ent_coefs]
     results = []
-    for size in args.sizes:
+    for size in sizes:
         results += deep_sea.play(getattr(agents, args.agent.upper()), run, configs, size, args.seeds)
         print(deep_sea.score_table(results[-len(configs) * args.seeds :]), end="\n\n", flush=True)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(
-            json.dumps({"run": jsonable(run), "config": jsonable(config), "results": results}, indent=1)
+            json.dumps({"n_envs": run.n_envs, "configs": [jsonable(c) for c in configs], "results": results}, indent=1)
         )
-    if len(args.sizes) > 1:
+    if len(sizes) > 1:
         print(deep_sea.score_table(results))
     return 0
 

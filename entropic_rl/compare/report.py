@@ -112,7 +112,9 @@ def _group_row(name: str, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "entropy_max": max(s["train/entropy"] for s in group),
         "n_states_mean": _mean([s["explore/n_states"] for s in group if "explore/n_states" in s]),
         "first_success_median": _median_steps([s.get("explore/first_success") for s in group]),
-        "n_succeeded": sum("explore/first_success" in s for s in group),
+        "n_succeeded": None
+        if group[0].get("success_return") is None
+        else sum("explore/first_success" in s for s in group),
         "n_reached": len(reached),
         "steps_to_threshold_median": _median_steps([s["steps_to_threshold"] for s in group]),
     }
@@ -138,7 +140,8 @@ def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float 
     table.add_column("sampled", justify="right")
     table.add_column("final entropy (nats)", justify="right")
     table.add_column("states met", justify="right")
-    table.add_column("first success", justify="right")
+    if coefficients[0]["n_succeeded"] is not None:
+        table.add_column("first success", justify="right")
     if threshold is not None:
         table.add_column(f"steps to {threshold:g}", justify="right")
     for row in coefficients:
@@ -150,8 +153,10 @@ def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float 
             f"{row['stochastic_return_mean']:.4g}",
             f"{row['entropy_mean']:.3f} [{row['entropy_min']:.3f}, {row['entropy_max']:.3f}]{share}",
         ]
-        cells.append("-" if row["n_states_mean"] is None else f"{row['n_states_mean']:,.4g}")
-        cells.append(_steps(row["first_success_median"], row["n_succeeded"], row["n_seeds"]))
+        states = row["n_states_mean"]
+        cells.append("-" if states is None else f"{states:,.1f}" if states < 100 else f"{states:,.0f}")
+        if row["n_succeeded"] is not None:
+            cells.append(_steps(row["first_success_median"], row["n_succeeded"], row["n_seeds"]))
         if threshold is not None:
             cells.append(_steps(row["steps_to_threshold_median"], row["n_reached"], row["n_seeds"]))
         table.add_row(*cells)

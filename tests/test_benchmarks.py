@@ -1,0 +1,65 @@
+"""The measurements run, and count by their rules."""
+
+import pytest
+
+from entropic_rl.agents import PPO, PPOConfig
+from entropic_rl.benchmarks.cli import main
+from entropic_rl.benchmarks.deep_sea import MAX_EPISODES, first_successes, play, score_table, solved_in_time
+from entropic_rl.benchmarks.environments import measure, speed_table
+from entropic_rl.config import RunConfig
+
+
+def result(size, solved_at, ent_coef=0.0):
+    return {"size": size, "ent_coef": ent_coef, "seed": 0, "solved_at": solved_at, "first_success": solved_at}
+
+
+@pytest.mark.parametrize(("solved_at", "counts"), [(None, False), (1, True), (2**6 + 99, True), (2**6 + 100, False)])
+def test_size_counts_if_it_is_solved_before_chance_would_and_a_hundred_episodes(solved_at, counts):
+    assert solved_in_time(result(6, solved_at)) is counts
+
+
+def test_score_is_the_share_of_sizes_solved_in_time():
+    table = score_table([result(6, 10), result(8, None), result(10, 500), result(6, None, 0.1), result(8, None, 0.1)])
+    rows = [line for line in table.splitlines() if line.startswith(("| 0.0 ", "| 0.1 "))]
+    assert "**0.67**" in rows[0]
+    assert "**0.00**" in rows[1]
+
+
+def test_uniform_policy_needs_two_to_the_size_episodes():
+    firsts = first_successes(5, 4000)
+    mean = sum(firsts) / len(firsts)
+    assert abs(mean - 32) < 4 * 32 / len(firsts) ** 0.5  # a geometric number's deviation is about its mean
+    assert min(firsts) >= 1
+
+
+def test_play_keeps_within_the_episodes_and_stops_when_all_are_solved():
+    config = PPOConfig(n_steps=16, batch_size=128, n_epochs=2, learning_rate=3e-3, net_arch=(16,))
+    results = play(PPO, RunConfig(env="-", n_envs=8), [config], 3, 2)
+    assert [r["seed"] for r in results] == [0, 1]
+    assert all(r["episodes"] < MAX_EPISODES / 10 for r in results)  # size 3 is found at once
+    assert all(r["solved_at"] <= r["episodes"] and r["first_success"] % 8 == 0 for r in results)
+
+
+def test_speed_is_measured_for_every_peer_and_compared_round_by_round():
+    results = {2: measure("CartPole-v1", 2, ["batched", "Gymnasium sync"], rounds=2, seconds=0.001)}
+    assert all(len(peer["rates"]) == 2 and peer["median"] > 0 for peer in results[2].values())
+    table = speed_table("CartPole-v1", results)
+    assert table.splitlines()[0] == "| CartPole-v1, copies | batched | Gymnasium sync |"
+    assert "x** (" in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["deepsea", "--agent", "random", "--sizes", "17"], "expected at most 16"),
+        (["deepsea", "--sizes", "1"], "expected at least 2"),
+        (["environments", "--envs", "LunarLander-v3"], "has no batched version"),
+        (["environments", "--copies", "0"], "expected at least 1"),
+        (["deepsea", "--env-kwargs", "stochastic=true"], "unknown argument '--env-kwargs'"),
+    ],
+)
+def test_bad_input_is_one_line_with_exit_code_2(arguments, words, capsys):
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
