@@ -626,3 +626,14 @@ def test_drawings_that_do_not_exist_are_refused(case):
     mode = "ansi" if case == "Bandit-v0" else "rgb_array"
     with pytest.raises(EnvError, match=f"render_mode: expected .*got '{mode}'"):
         SingleEnv(CASES[case][0], render_mode=mode)
+
+
+@pytest.mark.gpu
+@every_case
+def test_copies_play_the_same_on_cuda(case):
+    here, there = build(case, 5, max_episode_steps=LIMIT), build(case, 5, max_episode_steps=LIMIT, device="cuda")
+    torch.testing.assert_close(there.reset(seed=3)[0].cpu(), here.reset(seed=3)[0])
+    for action in random_actions(case, 30, 5):
+        expected, got = here.step(action), there.step(action.cuda())
+        for ours, theirs in zip(expected[:4], got[:4], strict=True):
+            torch.testing.assert_close(theirs.cpu(), ours, rtol=1e-4, atol=1e-4)
