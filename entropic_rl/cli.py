@@ -75,13 +75,14 @@ def train(prog: str, arguments: Sequence[str]) -> int:
     import torch
 
     from entropic_rl import agents
+    from entropic_rl.progress import print_summary
     from entropic_rl.runs import Cell, train_cells
 
     agent_class = getattr(agents, args.agent.upper())
     _say_preset(args, run)
     torch.set_num_threads(run.num_threads)
     [summary] = train_cells(args.agent, agent_class, [Cell(run, config, directory)], progress=args.progress)
-    _print_summary(summary, directory)
+    print_summary(summary, directory)
     return 0
 
 
@@ -325,24 +326,3 @@ def _show_config(agent: str, run: RunConfig, config: Any) -> int:
     print(f"# {agent}: the resolved settings; save them and pass the file as --config")
     print(yaml.safe_dump(jsonable(run) | jsonable(config), sort_keys=False), end="")
     return 0
-
-
-def _print_summary(summary: dict[str, Any], directory: Path) -> None:
-    from rich.table import Table
-
-    from entropic_rl.progress import make_console
-
-    table = Table(title=f"{summary['env']}, seed {summary['seed']}, ent_coef {summary['ent_coef']}", show_header=False)
-    low, high = summary["eval/mean_reward_low"], summary["eval/mean_reward_high"]
-    rows = {
-        "return, deterministic": f"{summary['eval/mean_reward']:.2f} +- {summary['eval/std_reward']:.2f} over "
-        f"{summary['eval/episodes']} episodes, mean in [{low:.2f}, {high:.2f}]",
-        "return, sampled actions": f"{summary['eval/stochastic_mean_reward']:.2f} +- "
-        f"{summary['eval/stochastic_std_reward']:.2f}",
-        "policy entropy": f"{summary['train/entropy']:.3f} nats",
-        "environment steps": f"{summary['global_step']:,} at {summary['time/fps']:,.0f} per second",
-        "run directory": str(directory),
-    }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    make_console().print(table)

@@ -1,21 +1,46 @@
-"""How training goes, for the person watching: a bar in a terminal, a line now and then elsewhere."""
+"""How training goes and went, for the person watching: a bar, or a line now and then, and a table at the end."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
-__all__ = ["ProgressReport", "make_console"]
+__all__ = ["ProgressReport", "make_console", "print_summary"]
 
 
 def make_console() -> Console:
     """Where tables are printed; output that goes to a file is not squeezed into 80 columns."""
     return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def print_summary(summary: Mapping[str, Any], directory: Path) -> None:
+    """The end of a training as a table: the summary of its run ``directory``."""
+    table = Table(title=f"{summary['env']}, seed {summary['seed']}, ent_coef {summary['ent_coef']}", show_header=False)
+    low, high = summary["eval/mean_reward_low"], summary["eval/mean_reward_high"]
+    rows = {
+        "return, deterministic": f"{summary['eval/mean_reward']:.2f} +- {summary['eval/std_reward']:.2f} over "
+        f"{summary['eval/episodes']} episodes, mean in [{low:.2f}, {high:.2f}]",
+        "return, sampled actions": f"{summary['eval/stochastic_mean_reward']:.2f} +- "
+        f"{summary['eval/stochastic_std_reward']:.2f}",
+        "policy entropy": f"{summary['train/entropy']:.3f} nats",
+    }
+    if "explore/n_states" in summary:
+        rows["states met"] = f"{summary['explore/n_states']:,.0f}, {summary['explore/coverage']:.1%} of those counted"
+    if summary["success_return"] is not None:
+        first = summary.get("explore/first_success")
+        rows["first success"] = "none yet" if first is None else f"after {first:,.0f} environment steps"
+    rows["environment steps"] = f"{summary['global_step']:,} at {summary['time/fps']:,.0f} per second"
+    rows["run directory"] = str(directory)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    make_console().print(table)
 
 
 class ProgressReport:

@@ -79,7 +79,7 @@ def test_train_leaves_a_run_directory(run_dir):
 def test_train_prints_its_result_and_where_the_record_is(capsys):
     assert main([*TRAIN, "--run-dir", "here"]) == 0
     out, err = capsys.readouterr()
-    for word in ("CartPole-v1", "return", "entropy", "per second", "here"):
+    for word in ("CartPole-v1", "return", "entropy", "states met", "first success", "none yet", "per second", "here"):
         assert word in out
     assert err == ""
 
