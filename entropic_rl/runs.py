@@ -53,7 +53,8 @@ def train_cells(
         EnvError: the environment cannot be made or has an unsupported space.
     """
     _check_batchable(agent_class, cells)
-    cells = [replace(cell, run=replace(cell.run, **_settled(cell.run))) for cell in cells]
+    settled = _settled(cells[0].run)
+    cells = [replace(cell, run=replace(cell.run, **settled)) for cell in cells]
     run, seeds = cells[0].run, [cell.run.seed for cell in cells]
     device = load_device(run.device)
     make_envs = partial(make_vector_env, run.env, kwargs=run.env_kwargs, backend=run.env_backend, device=device)

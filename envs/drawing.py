@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["COLOURS", "Canvas", "Colour", "grid_picture"]
+__all__ = ["COLOURS", "Canvas", "Colour", "grid_picture", "line_picture", "line_text"]
 
 Colour = tuple[int, int, int]
 
@@ -91,3 +91,16 @@ def grid_picture(rows: Sequence[str], meaning: Mapping[str, str], *, agent: str 
             if character == agent:
                 canvas.disc(x + size / 2, y + size / 2, 0.34 * size, COLOURS["agent"])
     return canvas.pixels()
+
+
+def line_text(length: int, agent: int, middle: str) -> str:
+    """A row of cells with prizes ``$`` at both ends and the agent ``@`` somewhere."""
+    cells = ["$", *[middle] * (length - 2), "$"]
+    cells[agent] = "@"
+    return "".join(cells) + "\n"
+
+
+def line_picture(text: str) -> np.ndarray:
+    """:func:`line_text` in colours: the small prize on the left orange, the large one on the right green."""
+    line = text.strip()
+    return grid_picture([line[:-1].replace("$", "s") + line[-1]], {"s": "lure", "$": "goal"})

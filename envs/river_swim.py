@@ -9,7 +9,7 @@ from torch import Tensor
 
 from entropic_rl.envs.arguments import check_count, check_number
 from entropic_rl.envs.batched import BatchedEnv
-from entropic_rl.envs.drawing import grid_picture
+from entropic_rl.envs.drawing import line_picture, line_text
 from entropic_rl.envs.finite import FiniteDynamics
 from entropic_rl.envs.single import SingleEnv
 
@@ -80,15 +80,11 @@ class RiverSwim(FiniteDynamics):
 
     def text(self, state: Tensor) -> str:
         """The river: ``@`` the swimmer, ``$`` the prizes' places."""
-        line = ["~"] * self.n_states
-        line[0] = line[-1] = "$"
-        line[int(state[0])] = "@"
-        return "".join(line) + "\n"
+        return line_text(self.n_states, int(state[0]), "~")
 
     def picture(self, state: Tensor) -> np.ndarray:
         """The river in colours, the small prize orange, the large one green."""
-        line = self.text(state).strip()
-        return grid_picture([line[:-1].replace("$", "s") + line[-1]], {"s": "lure", "$": "goal"})
+        return line_picture(self.text(state))
 
 
 RiverSwimEnv = partial(SingleEnv, RiverSwim)
