@@ -36,9 +36,8 @@ class Episodes:
         self._success_return, self._n_envs, self._n_steps = success_return, n_envs, 0
         self._return = torch.zeros(n_runs, n_envs, dtype=torch.float64, device=device)
         self._length = torch.zeros(n_runs, n_envs, dtype=torch.int64, device=device)
-        self._returns = torch.zeros(
-            n_runs, window + 1, dtype=torch.float64, device=device
-        )  # one place to write waste to
+        # One place more than the window: what is not kept is written there.
+        self._returns = torch.zeros(n_runs, window + 1, dtype=torch.float64, device=device)
         self._lengths = torch.zeros(n_runs, window + 1, dtype=torch.int64, device=device)
         self.n_finished = torch.zeros(n_runs, dtype=torch.int64, device=device)
         self.n_succeeded = torch.zeros_like(self.n_finished)

@@ -38,13 +38,11 @@ class Cells:
         n: numbers that ``index`` gives lie in [0, n).
         index: from flat observations ``[..., D]`` (not normalised, one-hot if Discrete) to ``[...]`` int64.
         n_states: how many of the n can occur, of which coverage is a share; None if that is not known, then n.
-        exact: whether each is one state of a finite environment.
     """
 
     n: int
     index: Callable[[Tensor], Tensor]
     n_states: int | None = None
-    exact: bool = False
 
 
 def cells_of(space: spaces.Space[Any], n_states: int | None = None) -> Cells | None:
@@ -55,7 +53,7 @@ def cells_of(space: spaces.Space[Any], n_states: int | None = None) -> Cells | N
         n_states: of a finite environment that shows its state one-hot (all zeros: the end) in a Box.
     """
     if isinstance(space, spaces.Discrete):
-        return Cells(int(space.n), lambda obs: obs.argmax(-1), exact=True)
+        return Cells(int(space.n), lambda obs: obs.argmax(-1))
     if not isinstance(space, spaces.Box):
         return None
     if n_states is not None:
@@ -64,7 +62,7 @@ def cells_of(space: spaces.Space[Any], n_states: int | None = None) -> Cells | N
         def index(obs: Tensor) -> Tensor:
             return torch.nn.functional.pad(obs, (0, 1), value=0.5).argmax(-1)  # all zeros: the number after the others
 
-        return Cells(size + 1, index, n_states, exact=True)
+        return Cells(size + 1, index, n_states)
     if space.dtype == np.uint8 or math.prod(space.shape) == 0:
         return None
     return grid(space.low.reshape(-1), space.high.reshape(-1))
@@ -86,14 +84,14 @@ def grid(low: np.ndarray, high: np.ndarray, bins: int | None = None) -> Cells:
     n_bins = bins or max(2, min(_MAX_BINS, int(_MAX_CELLS ** (1.0 / n_dims) + 1e-9)))
     bounded = ((np.abs(low) <= _MAX_BOUND) & (np.abs(high) <= _MAX_BOUND))[:n_dims]
     first = np.where(bounded, low[:n_dims], -1.0)
-    width = np.where(bounded, high[:n_dims], 1.0) - first
+    width = np.maximum(np.where(bounded, high[:n_dims], 1.0) - first, 1e-12)
     first_tensor, width_tensor = torch.tensor(first, dtype=torch.float32), torch.tensor(width, dtype=torch.float32)
     is_bounded, place = torch.as_tensor(bounded), n_bins ** torch.arange(n_dims)
 
     def index(obs: Tensor) -> Tensor:
         x, device = obs[..., :n_dims].nan_to_num(), obs.device
         x = torch.where(is_bounded.to(device), x, x / (1.0 + x.abs()))
-        share = (x - first_tensor.to(device)) / width_tensor.to(device).clamp(min=1e-12)
+        share = (x - first_tensor.to(device)) / width_tensor.to(device)
         # Bounded before it becomes an integer: those wrap around.
         bin_number = (share * n_bins).clamp(0, n_bins - 1).to(torch.int64)
         return (bin_number * place.to(device)).sum(-1)
@@ -143,9 +141,7 @@ class ExplorationMeter:
         valid = transition.valid
         self._actions.append((action, valid))
         reward = transition.reward
-        self._rewards.append(
-            reward.clone() if valid is None else reward * valid
-        )  # the env may write into its own again
+        self._rewards.append(reward.clone() if valid is None else reward * valid)  # the env may reuse its own
         if transition.final_obs is not None:
             self._meet(transition.final_obs, transition.terminated | transition.truncated)
         next_valid = transition.next_valid  # in NEXT_STEP mode the final observation comes again as the next one

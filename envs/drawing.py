@@ -19,7 +19,6 @@ COLOURS: Mapping[str, Colour] = {
     "agent": (0, 114, 178),
     "goal": (0, 158, 115),
     "lure": (230, 159, 0),
-    "harm": (213, 94, 0),
 }
 
 

@@ -65,9 +65,8 @@ class FiniteDynamics(Dynamics):
         self._start, self._terminal = torch.from_numpy(start.astype(np.float64)), torch.from_numpy(terminal)
         self._reward_std = None if reward_std is None else torch.from_numpy(reward_std.reshape(-1).astype(np.float32))
         self._observations = None if observations is None else torch.from_numpy(observations.astype(np.float32))
-        self._thresholds = (
-            self._probability.cumsum(-1).reshape(-1, self._n_outcomes)[:, :-1].contiguous()
-        )  # [S * A, K - 1]
+        cumulative = self._probability.cumsum(-1).reshape(-1, self._n_outcomes)
+        self._thresholds = cumulative[:, :-1].contiguous()  # [S * A, K - 1]
         self._start_thresholds = self._start.cumsum(0)[:-1].contiguous()
         self.n_start_draws = int((start > 0).sum() > 1)
         self.n_step_draws = int(self._n_outcomes > 1) + int(reward_std is not None)

@@ -12,10 +12,17 @@ from torch import Tensor
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.dynamics import Dynamics
 
-__all__ = ["MAX_POSITION", "MAX_SPEED", "MIN_POSITION", "MountainCar", "MountainCarVectorEnv", "drive"]
+__all__ = ["MAX_POSITION", "MIN_POSITION", "MountainCar", "MountainCarVectorEnv", "drive", "valley_space"]
 
 MIN_POSITION, MAX_POSITION, MAX_SPEED = -1.2, 0.6, 0.07
 _GOAL = 0.5
+
+
+def valley_space() -> spaces.Box:
+    """Position and velocity."""
+    low = np.array([MIN_POSITION, -MAX_SPEED], np.float32)
+    high = np.array([MAX_POSITION, MAX_SPEED], np.float32)
+    return spaces.Box(low, high, dtype=np.float32)
 
 
 def drive(state: Tensor, push: Tensor) -> Tensor:
@@ -40,9 +47,7 @@ class MountainCar(Dynamics):
     n_start_draws = 1
 
     def __init__(self, goal_velocity: float = 0.0) -> None:
-        low = np.array([MIN_POSITION, -MAX_SPEED], np.float32)
-        high = np.array([MAX_POSITION, MAX_SPEED], np.float32)
-        self.observation_space = spaces.Box(low, high, dtype=np.float32)
+        self.observation_space = valley_space()
         self.action_space = spaces.Discrete(3)
         self._goal_velocity = goal_velocity
         self._push = torch.tensor([-0.001, 0.0, 0.001], dtype=torch.float64)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.dynamics import Dynamics
-from entropic_rl.envs.mountain_car import MAX_POSITION, MAX_SPEED, MIN_POSITION, drive
+from entropic_rl.envs.mountain_car import drive, valley_space
 
 __all__ = ["MountainCarContinuous", "MountainCarContinuousVectorEnv"]
 
@@ -31,9 +31,7 @@ class MountainCarContinuous(Dynamics):
     n_start_draws = 1
 
     def __init__(self, goal_velocity: float = 0.0) -> None:
-        low = np.array([MIN_POSITION, -MAX_SPEED], np.float32)
-        high = np.array([MAX_POSITION, MAX_SPEED], np.float32)
-        self.observation_space = spaces.Box(low, high, dtype=np.float32)
+        self.observation_space = valley_space()
         self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
         self._goal_velocity = goal_velocity
 

@@ -30,14 +30,12 @@ SAME_STEP, NEXT_STEP, DISABLED = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STE
 
 def test_discrete_space_is_counted_exactly():
     cells = cells_of(spaces.Discrete(4, start=3))
-    assert cells.exact
     assert (cells.n, cells.n_states) == (4, None)
     assert cells.index(torch.eye(4)).tolist() == [0, 1, 2, 3]
 
 
 def test_one_hot_box_of_a_finite_env_is_counted_exactly_with_the_end_as_a_cell_of_its_own():
     cells = cells_of(spaces.Box(0.0, 1.0, (2, 2)), n_states=4)
-    assert cells.exact
     assert (cells.n, cells.n_states) == (5, 4)
     assert cells.index(torch.cat((torch.eye(4), torch.zeros(1, 4)))).tolist() == [0, 1, 2, 3, 4]
 
@@ -58,9 +56,8 @@ def test_spaces_without_a_natural_grid_have_no_cells(space):
     assert cells_of(space) is None
 
 
-def test_box_is_a_grid_and_is_not_called_exact():
+def test_box_is_a_grid_whose_corners_are_the_first_and_the_last_cell():
     cells = cells_of(spaces.Box(-1.0, 1.0, (1, 2)))
-    assert not cells.exact
     assert (cells.n, cells.n_states) == (2500, None)
     assert cells.index(torch.tensor([[-1.0, -1.0], [1.0, 1.0]])).tolist() == [0, 2499]
 
