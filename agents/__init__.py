@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from entropic_rl.agents.config import A2CConfig, PPOConfig
     from entropic_rl.agents.ppo import PPO
 
-__all__ = ["A2C", "PPO", "A2CConfig", "PPOConfig"]
+__all__ = ["A2C", "PPO", "A2CConfig", "PPOConfig", "agent_class"]
 
 _HOMES = {"A2C": "a2c", "PPO": "ppo", "A2CConfig": "config", "PPOConfig": "config"}
 
@@ -23,3 +23,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def agent_class(name: str) -> Any:
+    """The agent that is called ``name`` on the command line."""
+    return __getattr__(name.upper())

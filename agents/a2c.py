@@ -39,7 +39,7 @@ class A2C:
     """A2C agents of R runs: same network shape and rollout size, each run its own seed and coefficients.
 
     Args:
-        configs: one per run; they may differ in ``BATCHABLE`` fields only.
+        configs: one per run; they may differ in their ``BATCHABLE`` fields only.
         seeds: one per run.
         obs_size: D, length of a flat observation.
         action: the policy head.
@@ -47,8 +47,6 @@ class A2C:
         device: where everything lives.
         dtype: of parameters and data.
     """
-
-    BATCHABLE = ("learning_rate", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm")
 
     def __init__(
         self,
@@ -63,7 +61,7 @@ class A2C:
     ) -> None:
         self.config = config = configs[0]
         self.n_steps = config.n_steps
-        self._coefficients = Coefficients(configs, self.BATCHABLE, device=device, dtype=dtype)
+        self._coefficients = Coefficients(configs, config.BATCHABLE, device=device, dtype=dtype)
         self.policy = ActorCritic(NetworkConfig.of(config), obs_size, action, seeds, device=device, dtype=dtype)
         self._optimizer = RMSprop(self.policy.params.values, alpha=0.99, eps=1e-5)
         gamma = self._coefficients.at(0.0)["gamma"]

@@ -6,7 +6,7 @@ which takes seconds to import, is needed.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from typing_extensions import Doc
@@ -26,6 +26,11 @@ Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=16)
 @settings
 class PPOConfig:
     """Proximal policy optimisation (Schulman et al. 2017)."""
+
+    BATCHABLE: ClassVar[tuple[str, ...]] = (
+        "learning_rate", "gamma", "gae_lambda", "clip_range", "ent_coef", "vf_coef", "max_grad_norm",
+    )  # fmt: skip
+    """Fields in which runs of one batch may differ."""
 
     learning_rate: Annotated[PositiveScheduled, Doc("Adam's step size, > 0")] = 3e-4
     n_steps: Annotated[Count, Doc("env steps per environment between updates")] = 2048
@@ -52,6 +57,16 @@ class PPOConfig:
 @settings
 class A2CConfig:
     """Synchronous advantage actor-critic (Mnih et al. 2016)."""
+
+    BATCHABLE: ClassVar[tuple[str, ...]] = (
+        "learning_rate",
+        "gamma",
+        "gae_lambda",
+        "ent_coef",
+        "vf_coef",
+        "max_grad_norm",
+    )
+    """Fields in which runs of one batch may differ."""
 
     learning_rate: Annotated[PositiveScheduled, Doc("RMSprop's step size, > 0")] = 7e-4
     n_steps: Annotated[Count, Doc("env steps per environment between updates")] = 5

@@ -41,7 +41,7 @@ class PPO:
     """PPO agents of R runs: same network shape and rollout size, each run its own seed and coefficients.
 
     Args:
-        configs: one per run; they may differ in ``BATCHABLE`` fields only.
+        configs: one per run; they may differ in their ``BATCHABLE`` fields only.
         seeds: one per run.
         obs_size: D, length of a flat observation.
         action: the policy head.
@@ -52,10 +52,6 @@ class PPO:
     Raises:
         ConfigError: a minibatch does not fit into a rollout.
     """
-
-    BATCHABLE = (
-        "learning_rate", "gamma", "gae_lambda", "clip_range", "ent_coef", "vf_coef", "max_grad_norm",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -71,7 +67,7 @@ class PPO:
         self.config = config = configs[0]
         check_batch_size(config.batch_size, config.n_steps, n_envs)
         self.n_steps = config.n_steps
-        self._coefficients = Coefficients(configs, self.BATCHABLE, device=device, dtype=dtype)
+        self._coefficients = Coefficients(configs, config.BATCHABLE, device=device, dtype=dtype)
         self.policy = ActorCritic(NetworkConfig.of(config), obs_size, action, seeds, device=device, dtype=dtype)
         self._optimizer = Adam(self.policy.params.values, eps=1e-5)
         self._minibatch_stream = Stream(seeds, "minibatch", device=device)

@@ -54,6 +54,11 @@ class Categorical:
     def entropy(self) -> Tensor:
         return entropies.categorical_entropy(self.logits, mask=self.mask)
 
+    @property
+    def probs(self) -> Tensor:
+        """Probabilities ``[..., A]``."""
+        return self._masked().softmax(-1)
+
     def _masked(self) -> Tensor:
         return entropies.masked_logits(self.logits, self.mask)
 

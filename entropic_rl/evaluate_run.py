@@ -11,11 +11,9 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode
 
-from entropic_rl.agents.config import AGENT_CONFIGS
-from entropic_rl.config import RunConfig, build, field_docs
+from entropic_rl.cell import read_cell
 from entropic_rl.environments import Backend, import_gym_packages, make_env, make_vector_env
-from entropic_rl.errors import ConfigError, RunDirectoryError
-from entropic_rl.run_directory import read_json
+from entropic_rl.errors import ConfigError
 from entropic_rl.spaces import action_spec, observation_spec
 
 __all__ = ["evaluate_directory"]
@@ -51,7 +49,8 @@ def evaluate_directory(
     Raises:
         UserError: the directory holds no policy, or the policy does not fit the environment.
     """
-    run, config = _settings(directory)
+    cell = read_cell(directory)
+    run, config = cell.run, cell.config
     import_gym_packages(gym_packages or run.gym_packages)
     env_id = env or run.env
     kwargs = run.env_kwargs if env is None else {}
@@ -94,23 +93,6 @@ def evaluate_directory(
         "interval": list(result.interval()),
         "mean_ep_length": sum(result.lengths) / episodes,
     }
-
-
-def _settings(directory: Path) -> tuple[RunConfig, Any]:
-    """The settings a run directory was made with."""
-    if not directory.is_dir():
-        raise RunDirectoryError(f"no run directory {directory}: expected the --run-dir of a finished training")
-    stored = read_json(directory / "config.json")
-    agent = stored.get("agent")
-    if agent not in AGENT_CONFIGS:
-        raise RunDirectoryError(
-            f"{directory / 'config.json'}: expected an agent of {list(AGENT_CONFIGS)}, got {agent!r}"
-        )
-
-    def part(cls: type[Any]) -> Any:
-        return build(cls, {name: stored[name] for name in field_docs(cls) if name in stored})
-
-    return part(RunConfig), part(AGENT_CONFIGS[agent])
 
 
 def _record(env: gym.Env[Any, Any], *, directory: Path) -> gym.Env[Any, Any]:

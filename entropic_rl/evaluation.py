@@ -16,7 +16,7 @@ from entropic_rl.policies import ActorCritic, draw_noise
 from entropic_rl.spaces import ObservationSpec
 from entropic_rl.streams import Stream
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "play_episodes", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +72,52 @@ def evaluate(
         max_steps: episodes are cut off there, for environments without a time limit.
         n_envs: environments per run.
     """
-    n_runs, n_envs = len(policy.params.values), min(n_envs, episodes)
+    n_runs = len(policy.params.values)
+
+    def act(obs: Any, seeds: Sequence[int], steps: np.ndarray) -> np.ndarray:
+        noise = None if deterministic else _noise(policy, seeds, steps)
+        flat = observation.flatten(obs)
+        return policy.action.to_env(_act(policy, flat.reshape(n_runs, len(flat) // n_runs, -1), noise))
+
+    return play_episodes(
+        act, make_envs, n_runs=n_runs, episodes=episodes, seed=seed, max_steps=max_steps, n_envs=n_envs
+    )
+
+
+def play_episodes(
+    act: Callable[[Any, Sequence[int], np.ndarray], np.ndarray],
+    make_envs: Callable[[int], VectorEnv[Any, Any, Any]],
+    *,
+    n_runs: int = 1,
+    episodes: int,
+    seed: int,
+    max_steps: int,
+    n_envs: int = 25,
+) -> list[Evaluation]:
+    """The episodes of :func:`evaluate`, played by whatever acts, be it ours or not.
+
+    Args:
+        act: from a batch of the env's observations (run-major), the seed of the episode that each environment plays
+            and the steps it has done in it to actions as the env takes them.
+        make_envs: builds a vector env of n copies with autoreset disabled.
+        n_runs: R.
+        episodes: per run.
+        seed: of all episodes.
+        max_steps: episodes are cut off there.
+        n_envs: environments per run.
+    """
+    n_envs = min(n_envs, episodes)
     env = _Arrays(make_envs(n_runs * n_envs))
     seeds = Stream([seed], "evaluation episode").seeds(episodes)[0]
     episode = np.tile(np.arange(n_envs), n_runs)  # which episode each env plays
     length = np.zeros(len(episode), np.int64)
     earned = np.zeros(len(episode))
     results: list[dict[int, tuple[float, int]]] = [{} for _ in range(n_runs)]
+    playing: Any = [seeds[k] for k in episode]  # vector envs take a list, though their type says int
     try:
-        first: Any = [seeds[k] for k in episode]  # vector envs take a list, though their type says int
-        obs, _ = env.reset(seed=first)
+        obs, _ = env.reset(seed=playing)
         while True:
-            noise = None if deterministic else _noise(policy, [seeds[k % episodes] for k in episode], length)
-            action = _act(policy, observation.flatten(obs).reshape(n_runs, n_envs, -1), noise)
-            obs, reward, terminated, truncated, _ = env.step(policy.action.to_env(action))
+            obs, reward, terminated, truncated, _ = env.step(act(obs, playing, length))
             earned += reward
             length += 1
             ended = terminated | truncated | (length >= max_steps)
@@ -97,8 +129,8 @@ def evaluate(
                 break
             episode[ended] += n_envs
             earned[ended], length[ended] = 0.0, 0
-            following: Any = [seeds[k % episodes] for k in episode]
-            obs, _ = env.reset(seed=following, options={"reset_mask": ended})
+            playing = [seeds[k % episodes] for k in episode]
+            obs, _ = env.reset(seed=playing, options={"reset_mask": ended})
     finally:
         env.close()
     return [Evaluation(*zip(*(result[k] for k in range(episodes)), strict=True)) for result in results]

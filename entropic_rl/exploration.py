@@ -38,22 +38,25 @@ class Cells:
         n: numbers that ``index`` gives lie in [0, n).
         index: from flat observations ``[..., D]`` (not normalised, one-hot if Discrete) to ``[...]`` int64.
         n_states: how many of the n can occur, of which coverage is a share; None if that is not known, then n.
+        layout: ``[H, W]``, which of the n lies where in a picture; -1 for none. None if there is no such picture.
     """
 
     n: int
     index: Callable[[Tensor], Tensor]
     n_states: int | None = None
+    layout: np.ndarray | None = None
 
 
-def cells_of(space: spaces.Space[Any], n_states: int | None = None) -> Cells | None:
+def cells_of(space: spaces.Space[Any], n_states: int | None = None, layout: np.ndarray | None = None) -> Cells | None:
     """The default: exact states for a Discrete space or a finite environment, a grid for a Box, None for other spaces.
 
     Args:
         space: of single observations.
         n_states: of a finite environment that shows its state one-hot (all zeros: the end) in a Box.
+        layout: of a finite environment, as :class:`Cells` has it.
     """
     if isinstance(space, spaces.Discrete):
-        return Cells(int(space.n), lambda obs: obs.argmax(-1))
+        return Cells(int(space.n), lambda obs: obs.argmax(-1), layout=layout)
     if not isinstance(space, spaces.Box):
         return None
     if n_states is not None:
@@ -62,7 +65,7 @@ def cells_of(space: spaces.Space[Any], n_states: int | None = None) -> Cells | N
         def index(obs: Tensor) -> Tensor:
             return torch.nn.functional.pad(obs, (0, 1), value=0.5).argmax(-1)  # all zeros: the number after the others
 
-        return Cells(size + 1, index, n_states)
+        return Cells(size + 1, index, n_states, layout)
     if space.dtype == np.uint8 or math.prod(space.shape) == 0:
         return None
     return grid(space.low.reshape(-1), space.high.reshape(-1))
@@ -96,7 +99,9 @@ def grid(low: np.ndarray, high: np.ndarray, bins: int | None = None) -> Cells:
         bin_number = (share * n_bins).clamp(0, n_bins - 1).to(torch.int64)
         return (bin_number * place.to(device)).sum(-1)
 
-    return Cells(n_bins**n_dims, index)
+    # Two dimensions make a picture: the first one to the right, the second one upwards.
+    layout = np.arange(n_bins**2).reshape(n_bins, n_bins)[::-1] if n_dims == 2 else None
+    return Cells(n_bins**n_dims, index, layout=layout)
 
 
 class ExplorationMeter:

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 import yaml
@@ -14,7 +14,7 @@ import yaml
 from entropic_rl.config import field_docs, suggestion
 from entropic_rl.errors import ConfigError
 
-__all__ = ["Parser", "add_settings", "given"]
+__all__ = ["Parser", "add_settings", "given", "scalar_fields"]
 
 _UNSET: Any = argparse.SUPPRESS
 
@@ -46,8 +46,14 @@ class Parser(argparse.ArgumentParser):
         return namespace
 
 
-def add_settings(parser: argparse.ArgumentParser, cls: type[Any], title: str, *, skip: Sequence[str] = ()) -> None:
-    """Add a flag for every field of a settings class; a flag that is not given leaves no trace in the namespace."""
+def add_settings(
+    parser: argparse.ArgumentParser, cls: type[Any], title: str, *, skip: Container[str] = (), several: bool = False
+) -> None:
+    """Add a flag for every field of a settings class; a flag that is not given leaves no trace in the namespace.
+
+    With ``several``, flags of single values (:func:`scalar_fields`) take any number of them and give a list.
+    """
+    lists = scalar_fields(cls) if several else ()
     group = parser.add_argument_group(title)
     docs = field_docs(cls)
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -61,8 +67,15 @@ def add_settings(parser: argparse.ArgumentParser, cls: type[Any], title: str, *,
             dest=field.name,
             default=_UNSET,
             help=docs[field.name].replace("%", "%%") + (f" [{default}]" if default else ""),
-            **_options(hints[field.name]),
+            **(_options(hints[field.name]) | ({"nargs": "+"} if field.name in lists else {})),
         )
+
+
+def scalar_fields(cls: type[Any]) -> set[str]:
+    """Fields that hold one number or text: not the switches, nor what is a list or mapping itself."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    kinds = {field.name: _bare(hints[field.name]) for field in dataclasses.fields(cls)}
+    return {name for name, kind in kinds.items() if kind is not bool and get_origin(kind) not in (dict, tuple)}
 
 
 def given(namespace: argparse.Namespace, cls: type[Any]) -> dict[str, Any]:

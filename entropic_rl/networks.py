@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,8 +20,36 @@ from entropic_rl.streams import Stream
 
 __all__ = ["ACTIVATIONS", "MLP", "ParameterRows"]
 
+
+class _Tanh(torch.autograd.Function):
+    """``tanh(x) = 2 sigmoid(2x) - 1``: absolute error 1.2e-7 in float32, in a third of the time of torch.tanh on CPU,
+    where that was the most expensive part of an update (``benchmark.py tanh``)."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return torch.sigmoid(x + x).mul_(2.0).sub_(1.0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grads[0] * (1.0 - y * y) if torch.is_grad_enabled() else torch.ops.aten.tanh_backward(grads[0], y)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Hyperbolic tangent; on CPU faster than torch's own."""
+    if x.device.type != "cpu":
+        return torch.tanh(x)
+    return cast(Tensor, _Tanh.apply(x))  # type: ignore[no-untyped-call]
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
+    "tanh": tanh,
     "relu": F.relu,
     "leaky_relu": F.leaky_relu,
     "elu": F.elu,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["ProgressReport", "make_console", "print_summary"]
+__all__ = ["GridProgress", "ProgressReport", "make_console", "print_summary"]
 
 
 def make_console() -> Console:
@@ -60,16 +62,7 @@ class ProgressReport:
 
     def __enter__(self) -> Self:
         if self._enabled and self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[status]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
+            self._bar = _bar(self._console)
             self._bar.start()
             self._task = self._bar.add_task(self._label, total=self._total, status="")
         return self
@@ -101,12 +94,108 @@ class ProgressReport:
             )
 
 
+class GridProgress:
+    """One bar and one live table for a comparison: a row per group of runs.
+
+    Args:
+        groups: the group of each run.
+        totals: env steps of each run.
+        label: what is compared.
+        header: what distinguishes the groups.
+        enabled: False is silent.
+    """
+
+    def __init__(
+        self, groups: Sequence[str], totals: Sequence[int], label: str, header: str, *, enabled: bool = True
+    ) -> None:
+        self._groups, self._totals, self._label, self._header = groups, totals, label, header
+        self._rows: list[Mapping[str, float]] = [{} for _ in groups]
+        self._states = ["" for _ in groups]
+        self._console = Console(stderr=True)
+        self._enabled, self._live = enabled, enabled and self._console.is_terminal
+        self._started, self._next_line = time.perf_counter(), 0.0
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._bar = _bar(self._console)
+            self._task = self._bar.add_task(self._label, total=sum(self._totals), status="")
+            self._screen = Live(Group(self._bar, self._table()), console=self._console, refresh_per_second=4)
+            self._screen.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._screen.update(Group(self._bar, self._table()), refresh=True)
+            self._screen.stop()
+
+    def update(self, runs: Sequence[int], rows: Sequence[Mapping[str, float]]) -> None:
+        """Rows of metrics of some of the runs, by their numbers."""
+        for run, row in zip(runs, rows, strict=True):
+            self._rows[run], self._states[run] = row, "training"
+        self._show()
+
+    def note(self, runs: Sequence[int], text: str) -> None:
+        """What some of the runs are doing: ``evaluating``, ``finished``, ``failed``."""
+        for run in runs:
+            self._states[run] = text
+        self._show()
+
+    def _show(self) -> None:
+        done = sum(min(int(row.get("global_step", 0)), n) for row, n in zip(self._rows, self._totals, strict=True))
+        total, elapsed = sum(self._totals), time.perf_counter() - self._started
+        if self._live:
+            self._bar.update(self._task, completed=done, status=f"{done / elapsed:,.0f} steps/s")
+            self._screen.update(Group(self._bar, self._table()))
+        elif self._enabled and done >= self._next_line * total > 0:
+            self._next_line = math.floor(10 * done / total) / 10 + 0.1
+            left = elapsed * (total - done) / max(done, 1)
+            names = {"return": "rollout/ep_rew_mean", "entropy": "explore/policy_entropy"}
+            groups = "  ".join(
+                f"[{group}] " + ", ".join(f"{shown} {_mean(rows, name)}" for shown, name in names.items())
+                for group, rows in self._by_group().items()
+            )
+            print(
+                f"{self._label}  {done:>9,} / {total:,} steps  {left:.0f} s left  {groups}", file=sys.stderr, flush=True
+            )
+
+    def _by_group(self) -> dict[str, list[Mapping[str, float]]]:
+        found: dict[str, list[Mapping[str, float]]] = {group: [] for group in self._groups}
+        for group, row in zip(self._groups, self._rows, strict=True):
+            found[group].append(row)
+        return found
+
+    def _table(self) -> Table:
+        table = Table()
+        for header in (self._header, "runs", "return", "entropy (nats)", "states met", "succeeded", "now"):
+            table.add_column(header, justify="left" if header == "now" else "right")
+        for group, rows in self._by_group().items():
+            states = [state for own, state in zip(self._groups, self._states, strict=True) if own == group]
+            now = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states) if state)
+            succeeded = sum("explore/first_success" in row for row in rows)
+            numbers = [_mean(rows, name) for name in ("rollout/ep_rew_mean", "explore/policy_entropy")]
+            table.add_row(group, str(len(rows)), *numbers, _mean(rows, "explore/n_states"), f"{succeeded}", now)
+        return table
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
 def _status(rows: Sequence[dict[str, float]]) -> str:
     steps_per_second = sum(row["time/fps"] for row in rows)
     parts = [f"return {_mean(rows, 'rollout/ep_rew_mean')}", f"entropy {_mean(rows, 'train/entropy')}"]
     return "  ".join([*parts, f"{steps_per_second:,.0f} steps/s"])
 
 
-def _mean(rows: Sequence[dict[str, float]], name: str) -> str:
+def _mean(rows: Sequence[Mapping[str, float]], name: str) -> str:
     values = [row[name] for row in rows if not math.isnan(row.get(name, math.nan))]
     return f"{sum(values) / len(values):.4g}" if values else "-"

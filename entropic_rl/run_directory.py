@@ -15,7 +15,7 @@ from typing import Any
 
 from entropic_rl.errors import RunDirectoryError
 
-__all__ = ["check_run_directory", "read_json", "read_metrics", "write_json"]
+__all__ = ["check_run_directory", "read_json", "read_metrics", "replace_file", "write_json"]
 
 
 def check_run_directory(directory: Path) -> None:
@@ -44,8 +44,13 @@ def check_run_directory(directory: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader never sees half of it."""
+    replace_file(path, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a text so that a reader sees all of the old or all of the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -58,7 +63,7 @@ def strict(content: Any) -> Any:
     return [strict(value) for value in content] if isinstance(content, list | tuple) else content
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, expected: str = "a run directory of a finished training") -> dict[str, Any]:
     """A JSON mapping from a run directory.
 
     Raises:
@@ -67,9 +72,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
-        raise RunDirectoryError(
-            f"no {path.name} in {path.parent}: expected a run directory of a finished training"
-        ) from None
+        raise RunDirectoryError(f"no {path.name} in {path.parent}: expected {expected}") from None
     except (OSError, ValueError) as error:
         raise RunDirectoryError(f"cannot read {path}: {error}") from None
     if not isinstance(content, dict):

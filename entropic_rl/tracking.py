@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from netrc import NetrcParseError, netrc
@@ -23,7 +23,7 @@ from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.run_directory import strict, write_json
 
-__all__ = ["Recorder", "versions"]
+__all__ = ["Recorder", "track_comparison", "versions"]
 
 
 class Recorder:
@@ -87,6 +87,43 @@ class Recorder:
         except Exception as error:  # whatever it is, the record is in metrics.jsonl
             self._wandb = self._tensorboard = None
             warnings.warn(f"tracking failed, the run goes on without its mirrors ({error})", stacklevel=3)
+
+
+def track_comparison(
+    directory: Path,
+    run: RunConfig,
+    config: Mapping[str, Any],
+    *,
+    tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[str]]]],
+    figures: Mapping[str, str],
+    summary: Mapping[str, Any],
+) -> None:
+    """A Weights & Biases run that sums up a comparison, in the group of its cells; trouble with it is a warning.
+
+    Args:
+        directory: of the comparison.
+        run: with the group and the mode of tracking.
+        config: what was compared.
+        tables: name -> (columns, rows).
+        figures: name -> SVG.
+        summary: single numbers and sentences.
+    """
+    tracked = _start_wandb(directory, config, run, "compare")
+    if tracked is None:
+        return
+    try:
+        import wandb
+
+        shown: dict[str, Any] = {
+            f"table/{name}": wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+            for name, (columns, rows) in tables.items()
+        }
+        shown |= {f"figure/{name}": wandb.Html(svg, inject=False) for name, svg in figures.items()}
+        tracked.log(shown)
+        tracked.summary.update(dict(summary))
+        tracked.finish()
+    except Exception as error:  # the report is in the directory
+        warnings.warn(f"tracking the comparison failed ({error})", stacklevel=2)
 
 
 @cache

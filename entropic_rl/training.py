@@ -14,12 +14,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from entropic_rl.episodes import Episodes
 from entropic_rl.exploration import ExplorationMeter, censored
 from entropic_rl.policies import ActorCritic
 from entropic_rl.streams import Stream
 from entropic_rl.vector import EnvBatch, Transition
 
-__all__ = ["Agent", "Record", "train"]
+__all__ = ["Agent", "Record", "rows", "train"]
 
 
 class Agent(Protocol):
@@ -105,16 +106,16 @@ def train(
                 "time/fps": global_step / elapsed,
                 "train/n_updates": float(n_updates),
             }
-            yield Record(global_step, _rows(metrics, envs, common), last)
+            yield Record(global_step, rows(metrics, envs.episodes, common), last)
             resumed = time.perf_counter()
 
 
-def _rows(metrics: dict[str, Tensor], envs: EnvBatch, common: dict[str, float]) -> list[dict[str, float]]:
+def rows(metrics: dict[str, Tensor], episodes: Episodes, common: dict[str, float]) -> list[dict[str, float]]:
     """Metrics ``[R]`` and episode statistics as one mapping per run."""
     table = torch.stack(list(metrics.values())).to(torch.float64).cpu()  # one transfer
-    n_finished = envs.episodes.n_finished.tolist()
-    rows = []
-    for run, (returns, lengths) in enumerate(envs.episodes.recent()):
+    n_finished = episodes.n_finished.tolist()
+    found = []
+    for run, (returns, lengths) in enumerate(episodes.recent()):
         row = dict(common)
         if returns:
             row["rollout/ep_rew_mean"] = sum(returns) / len(returns)
@@ -122,5 +123,5 @@ def _rows(metrics: dict[str, Tensor], envs: EnvBatch, common: dict[str, float]) 
         row["rollout/n_episodes"] = float(n_finished[run])
         values = zip(metrics, table[:, run].tolist(), strict=True)
         row |= {name: x for name, x in values if not (math.isnan(x) and name.startswith("explore/first_"))}  # censored
-        rows.append(row)
-    return rows
+        found.append(row)
+    return found

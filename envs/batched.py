@@ -81,7 +81,7 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self.metadata = {"render_modes": modes, "render_fps": rules.render_fps, "autoreset_mode": mode}
         self.num_envs, self.device, self.render_mode = num_envs, torch.device(device), render_mode
         self.dynamics = rules(**arguments).to(device)
-        self.metadata["n_states"] = self.dynamics.n_states
+        self.metadata |= {"n_states": self.dynamics.n_states, "layout": self.dynamics.layout}
         self.single_observation_space = self.dynamics.observation_space
         self.single_action_space = self.dynamics.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)

@@ -76,6 +76,7 @@ class Chain(FiniteDynamics):
         successor = np.stack([np.maximum(state - 1, 0), np.minimum(state + 1, length - 1)], 1)[..., None]
         reward = np.zeros(successor.shape)
         reward[0, 0], reward[-1, 1] = prizes
+        self.layout = state[None]
         super().__init__(
             successor,
             reward,

@@ -72,6 +72,8 @@ class DeepSea(FiniteDynamics):
         check_count("mapping_seed", mapping_seed, minimum=0, maximum=2**32 - 1)
         check_number("move_cost", move_cost, minimum=0.0)
         self.size = size
+        places = np.arange(size * size).reshape(size, size)
+        self.layout = np.where(np.tri(size, dtype=bool), places, -1)
         rows, columns = np.tril_indices(size)  # the cells that can be reached, row by row
         n_cells = len(rows)
         number = np.full((size + 1, size + 1), n_cells)  # the state after the last row is the end

@@ -27,6 +27,8 @@ class Dynamics(ABC):
         action_space: of one copy, Discrete from 0 or a bounded Box.
         max_episode_steps: steps after which the rules truncate an episode; None if they do not.
         n_states: how many states there are, if they are finitely many, else None.
+        layout: ``[H, W]``, which state lies where in a picture, by the place of the one in its observation (or the
+            number observed); -1 for no state. None if there is no picture of all states.
         n_start_draws: uniform numbers that a start takes.
         n_step_draws: uniform numbers that a step takes.
         render_modes: which drawings there are, of ``rgb_array`` and ``ansi``.
@@ -40,6 +42,7 @@ class Dynamics(ABC):
     action_space: spaces.Discrete | spaces.Box
     max_episode_steps: int | None = None
     n_states: int | None = None
+    layout: np.ndarray | None = None
     n_start_draws: int = 0
     n_step_draws: int = 0
 

@@ -88,6 +88,7 @@ class FourRooms(FiniteDynamics):
             raise EnvError(f"goal: expected row and column of a free cell other than the corner (1, 1), got {goal!r}")
         number = {cell: i for i, cell in enumerate(self._cells)}
         n = len(number)
+        self.layout = np.array([[number.get((r, c), -1) for c in range(len(_MAP[0]))] for r in range(len(_MAP))])
         self._goal = number[(goal[0], goal[1])]
         landing = np.array([[number.get((r + dr, c + dc), i) for dr, dc in _MOVES] for i, (r, c) in enumerate(number)])
         n_outcomes = 4 if slip else 1

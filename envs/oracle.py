@@ -22,6 +22,7 @@ __all__ = [
     "bandit_optimum",
     "compare",
     "evaluate_policy",
+    "loss_only_fixed_point",
     "soft_value_iteration",
     "visitation",
 ]
@@ -105,6 +106,44 @@ def soft_value_iteration(
         policy=policy,
         entropy=_entropy(policy, entropy, index),
         expected_return=float(mdp.start @ evaluate_policy(mdp, policy, gamma)),
+        visitation=visitation(mdp, policy, gamma),
+    )
+
+
+def loss_only_fixed_point(mdp: TabularMDP, temperature: float, gamma: float, *, max_rounds: int = 20_000) -> Solution:
+    """Where entropy in the loss only, not in the reward, comes to rest: ``pi = softmax(Q^pi / temperature)``.
+
+    ``Q^pi`` is the plain action value of the policy itself, without entropy, so this is another policy than the
+    regularised optimum: it does not seek states in which it can stay random. Found by damped iteration in the logits
+    from the uniform policy; some problems have several such policies.
+
+    Args:
+        mdp: the problem.
+        temperature: weight of the entropy in reward units, > 0.
+        gamma: discount in [0, 1); 1 is allowed where every policy terminates.
+        max_rounds: of the iteration.
+
+    Raises:
+        ValueError: temperature or gamma out of range.
+    """
+    _check_range(temperature, gamma, 2.0)
+    if temperature == 0.0:
+        raise ValueError("temperature must be > 0: without entropy every greedy policy is a fixed point")
+    logits = torch.zeros_like(mdp.reward)
+    for _ in range(max_rounds):
+        policy = logits.softmax(1)
+        value = evaluate_policy(mdp, policy, gamma)
+        q_value = _q(mdp, value, gamma)
+        change = 0.3 * ((q_value - q_value.amax(1, keepdim=True)) / temperature - logits)
+        logits = logits + change
+        if float(change.abs().max()) < 1e-11:
+            break
+    return Solution(
+        value=value,
+        q_value=q_value,
+        policy=policy,
+        entropy=_entropy(policy, "shannon", 1.0),
+        expected_return=float(mdp.start @ value),
         visitation=visitation(mdp, policy, gamma),
     )
 

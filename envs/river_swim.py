@@ -69,6 +69,7 @@ class RiverSwim(FiniteDynamics):
         probability[-1, 1] = 0.4, 0.6, 0.0
         reward = np.zeros(successor.shape)
         reward[0, 0], reward[-1, 1] = small, 1.0
+        self.layout = state[None]
         super().__init__(
             successor,
             reward,

@@ -36,7 +36,7 @@ class SingleEnv(gym.Env[Any, Any]):
             raise EnvError(f"render_mode: expected one of {self.metadata['render_modes']}, got {render_mode!r}")
         self.render_mode = render_mode
         self.dynamics = rules(**arguments)
-        self.metadata["n_states"] = self.dynamics.n_states
+        self.metadata |= {"n_states": self.dynamics.n_states, "layout": self.dynamics.layout}
         self.observation_space = self.dynamics.observation_space
         self.action_space = self.dynamics.action_space
         self.state: Tensor | None = None

@@ -8,12 +8,13 @@ from argparse import Namespace
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from entropic_rl.agents.config import AGENT_CONFIGS, PPOConfig
-from entropic_rl.cli import add_common_flags, resolve
 from entropic_rl.config import RunConfig, build, field_docs, jsonable
 from entropic_rl.errors import ConfigError, UserError
 from entropic_rl.flags import Parser, add_settings
+from entropic_rl.resolve import add_common_flags, resolve
 
 __all__ = ["main"]
 
@@ -22,6 +23,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one measurement and return the exit code."""
     parser = Parser(prog="benchmark.py", description="Measurements behind docs/benchmarks.md.")
     choices = parser.add_subparsers(dest="measurement", required=True, metavar="MEASUREMENT", parser_class=Parser)
+    _add_scores(choices)
+    _add_environments(choices)
+    _add_comparisons(choices)
+    entropy = choices.add_parser("entropy", help="accuracy of float32 entropies against 50-digit arithmetic")
+    entropy.add_argument("--rows", type=int, default=3000, metavar="N", help="random rows [3000]")
+    try:
+        args = parser.parse(sys.argv[1:] if arguments is None else arguments)
+        return _MEASUREMENTS[args.measurement](args)
+    except UserError as error:
+        print(f"benchmark.py: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _add_scores(choices: Any) -> None:
     sb3 = choices.add_parser("sb3", help="train beside Stable-Baselines3 with equal settings, one thread each, A B A B")
     sb3.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of each [5]")
     sb3.add_argument("--only", choices=("ours", "sb3"), help="leave the other one out")
@@ -33,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_settings(sb3, PPOConfig, "hyper-parameters (A2C has the same but for minibatches, epochs and clipping)")
     scores = choices.add_parser("scores", help="print the files that sb3 --json wrote as one table of returns")
     scores.add_argument("files", nargs="+", type=Path, metavar="FILE")
+
+
+def _add_environments(choices: Any) -> None:
     environments = choices.add_parser("environments", help="steps/s of the batched environments beside Gymnasium's")
     environments.add_argument("--envs", nargs="+", metavar="ID", default=["CartPole-v1", "Pendulum-v1"],
                               help="[CartPole-v1 Pendulum-v1]")  # fmt: skip
@@ -58,21 +76,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pictures = choices.add_parser("pictures", help="draw the environments and what randomness does in them")
     pictures.add_argument("--envs", nargs="*", metavar="ID", default=[], help="[all that are batched]")
     pictures.add_argument("--out", type=Path, default=Path("docs/images"), metavar="DIR", help="[docs/images]")
-    meters = choices.add_parser("meters", help="what the exploration meters add to a training's time")
+
+
+def _add_comparisons(choices: Any) -> None:
+    meters = choices.add_parser("meters", help="what meters, record and --track add to the training time")
     meters.add_argument("--agent", choices=tuple(AGENT_CONFIGS), default="ppo", help="[ppo]")
     meters.add_argument("--runs", type=int, default=8, metavar="N", help="runs of the batch [8]")
     meters.add_argument("--rounds", type=int, default=5, metavar="N", help="pairs of trainings [5]")
     add_common_flags(meters)
     add_settings(meters, RunConfig, "run")
     add_settings(meters, PPOConfig, "hyper-parameters")
-    entropy = choices.add_parser("entropy", help="accuracy of float32 entropies against 50-digit arithmetic")
-    entropy.add_argument("--rows", type=int, default=3000, metavar="N", help="random rows [3000]")
-    try:
-        args = parser.parse(sys.argv[1:] if arguments is None else arguments)
-        return _MEASUREMENTS[args.measurement](args)
-    except UserError as error:
-        print(f"benchmark.py: error: {error}", file=sys.stderr)
-        return 2
+    comparison = choices.add_parser("comparison", help="8 coefficients x seeds, start to report, beside SB3's time")
+    comparison.add_argument("--seeds", type=int, default=4, metavar="N", help="runs per coefficient [4]")
+    comparison.add_argument("--sb3-rounds", type=int, default=4, metavar="N",
+                            help="rounds of SB3 that are timed and scaled to all runs [4]")  # fmt: skip
+    comparison.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time, of both [2]")
+    add_common_flags(comparison)
+    add_settings(comparison, RunConfig, "run", skip=("seed", "n_envs"))
+    batch = choices.add_parser("batch", help="steps/s of a whole batch over its number of runs")
+    batch.add_argument("--runs", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32], metavar="N", help="[1 2 ... 32]")
+    batch.add_argument("--rounds", type=int, default=3, metavar="N", help="trainings of each, in turn [3]")
+    add_common_flags(batch)
+    add_settings(batch, RunConfig, "run")
+    add_settings(batch, PPOConfig, "hyper-parameters")
+    choices.add_parser("memory", help="estimated and measured memory of batches of several shapes")
 
 
 def _sb3(args: Namespace) -> int:
@@ -192,7 +219,40 @@ def _meters(args: Namespace) -> int:
     return 0
 
 
+def _comparison(args: Namespace) -> int:
+    from entropic_rl.benchmarks.comparison import beside_sb3
+
+    run, config = resolve("ppo", args)
+    if min(args.seeds, args.sb3_rounds, args.workers) < 1:
+        raise ConfigError("--seeds, --sb3-rounds and --workers: expected at least 1")
+    print(beside_sb3(run, config, n_seeds=args.seeds, n_pairs=args.sb3_rounds, n_workers=args.workers))
+    return 0
+
+
+def _batch(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks.comparison import batch_speed
+
+    torch.set_num_threads(1)
+    run, config = resolve("ppo", args)
+    if min(*args.runs, args.rounds) < 1:
+        raise ConfigError("--runs and --rounds: expected at least 1")
+    print(batch_speed(run, config, args.runs, args.rounds))
+    return 0
+
+
+def _memory(_: Namespace) -> int:
+    from entropic_rl.benchmarks.comparison import memory_table
+
+    print(memory_table())
+    return 0
+
+
 _MEASUREMENTS = {
+    "comparison": _comparison,
+    "batch": _batch,
+    "memory": _memory,
     "sb3": _sb3,
     "scores": _scores,
     "environments": _environments,

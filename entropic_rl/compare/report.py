@@ -1,169 +1,246 @@
-"""What a comparison says: a table, a figure, and all numbers as JSON."""
+"""The report of a comparison: a page, its numbers as JSON and CSV, and a table on the screen."""
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Sequence
+import csv
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+import jinja2
+import rich.table
+import yaml
 
-from entropic_rl.compare.grid import label
-from entropic_rl.plots import curve, plot_comparison
+from entropic_rl.compare.analysis import Section, analyse, to_json
+from entropic_rl.compare.figures import pictures
+from entropic_rl.compare.grid import Plan, label
+from entropic_rl.compare.outcomes import Outcome, read_outcomes, read_sessions
+from entropic_rl.compare.tables import Table, baseline_table, group_table, run_table
+from entropic_rl.compare.verdict import caveats, costs, verdict
+from entropic_rl.config import jsonable
+from entropic_rl.errors import RunDirectoryError
+from entropic_rl.plots.style import series_look
 from entropic_rl.progress import make_console
-from entropic_rl.run_directory import read_metrics, write_json
-from entropic_rl.runs import Cell
-from entropic_rl.tracking import versions
+from entropic_rl.run_directory import replace_file, write_json
+from entropic_rl.tracking import track_comparison, versions
 
-__all__ = ["steps_to_threshold", "write_report"]
+__all__ = ["Report", "print_report", "read_report", "track_report", "write_report"]
+
+_DASHES = {"-": "", "--": "9 4", "-.": "9 4 2 4", ":": "3 3"}
 
 
-def write_report(
-    agent: str,
-    cells: Sequence[Cell],
-    summaries: Sequence[dict[str, Any]],
-    out: Path,
-    *,
-    threshold: float | None = None,
-    seconds: float,
-) -> None:
-    """Print the table of a finished comparison and write ``comparison.json`` and ``comparison.svg`` into ``out``.
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything a comparison's page says.
 
-    Args:
-        agent: name of the agent.
-        cells: what was trained.
-        summaries: how each cell ended, in the same order.
-        out: directory of the comparison.
-        threshold: return that counts as learned; None leaves the steps to it out.
-        seconds: wall-clock time of the whole training.
+    Attributes:
+        plan: what was asked for.
+        outcomes: every cell.
+        sections: numbers by environment; those in which nothing finished are absent.
+        sessions: what was trained when.
     """
-    run = cells[0].run
-    ceiling = summaries[0].get("explore/max_entropy")
-    metrics = [read_metrics(cell.directory) for cell in cells]
-    for summary, rows in zip(summaries, metrics, strict=True):
-        summary["steps_to_threshold"] = steps_to_threshold(rows, threshold)
-    labels = [label(cell.config.ent_coef) for cell in cells]
-    groups = {name: [s for s, own in zip(summaries, labels, strict=True) if own == name] for name in labels}
-    coefficients = [_group_row(name, group) for name, group in groups.items()]
-    title = f"{agent.upper()} on {run.env}, {run.total_timesteps:,} steps, {len(cells) // len(groups)} seeds"
+
+    plan: Plan
+    outcomes: list[Outcome]
+    sections: list[Section]
+    sessions: list[dict[str, Any]]
+
+    @property
+    def header(self) -> str:
+        """What distinguishes groups."""
+        return ", ".join(self.plan.varying)
+
+    def of(self, section: Section) -> list[Outcome]:
+        """The outcomes of a section's environment."""
+        return [outcome for outcome in self.outcomes if outcome.cell.run.env == section.env]
+
+    @property
+    def title(self) -> str:
+        """One line: who, where, over what."""
+        agents = " and ".join(dict.fromkeys(outcome.cell.agent for outcome in self.outcomes))
+        envs = ", ".join(dict.fromkeys(outcome.cell.run.env for outcome in self.outcomes))
+        values = ", ".join(label(value) for value in self.plan.sweep[self.plan.varying[0]])
+        compared = f"{self.header} {values}" if len(self.plan.varying) == 1 else f"{self.header} compared"
+        return f"{_agent_names(agents)} on {envs}: {compared}"
+
+
+def read_report(plan: Plan, out: Path) -> Report:
+    """Numbers of a comparison from its directories.
+
+    Raises:
+        RunDirectoryError: no run has finished.
+    """
+    outcomes = read_outcomes(plan, out)
+    sections = []
+    for env in dict.fromkeys(outcome.cell.run.env for outcome in outcomes):
+        groups: dict[str, list[Outcome]] = {}
+        for outcome in outcomes:
+            if outcome.cell.run.env == env:
+                groups.setdefault(outcome.group, []).append(outcome)
+        section = analyse(env, groups, plan.varying, threshold=plan.threshold, baseline=plan.baseline)
+        if section is not None:
+            sections.append(section)
+    if not sections:
+        reasons = "; ".join(dict.fromkeys(str(outcome.error) for outcome in outcomes))
+        raise RunDirectoryError(f"no run of {out} has finished ({reasons}): expected at least one; resume it")
+    return Report(plan, outcomes, sections, read_sessions(out))
+
+
+def write_report(report: Report, out: Path) -> None:
+    """Write ``report.html``, ``comparison.json`` and ``curves.csv`` into ``out``."""
     write_json(
         out / "comparison.json",
         {
-            "agent": agent,
-            "env": run.env,
-            "threshold": threshold,
-            "seconds": seconds,
-            "versions": versions(),
-            "coefficients": coefficients,
-            "cells": [
-                {"directory": str(cell.directory.relative_to(out)), **summary}
-                for cell, summary in zip(cells, summaries, strict=True)
+            "title": report.title,
+            "sections": [
+                {"verdict": verdict(s), "caveats": caveats(s, report.of(s)), **to_json(s)} for s in report.sections
             ],
+            "runs": [_run_json(outcome, out) for outcome in report.outcomes],
+            "sessions": report.sessions,
+            "versions": versions(),
+        },
+    )
+    _write_curves(report.outcomes, report.plan.varying, out / "curves.csv")
+    replace_file(out / "report.html", _page(report))
+
+
+def track_report(report: Report, out: Path) -> None:
+    """The tables and figures as a Weights & Biases run, if the runs were tracked."""
+    run = next(iter(report.plan.bases.values()))[0]
+    if not run.track:
+        return
+    section = report.sections[0]
+    tables = {"groups": group_table(section, report.header), "runs": run_table(section, report.of(section))}
+    track_comparison(
+        out,
+        dataclasses.replace(run, wandb_group=run.wandb_group or out.name),
+        {
+            "sweep": {field: list(values) for field, values in report.plan.sweep.items()},
+            "seeds": list(report.plan.seeds),
+        },
+        tables={name: (table.header, [row.cells for row in table.rows]) for name, table in tables.items()},
+        figures={picture.name: picture.svg for picture in pictures(section)},
+        summary={
+            "verdict": " ".join(verdict(section)),
+            **{f"return_iqm/{group.name}": group.score.value for group in section.groups},
+            **{
+                f"entropy/{group.name}": group.measures["entropy"].value
+                for group in section.groups
+                if "entropy" in group.measures
+            },
         },
     )
 
-    def curves(name: str) -> dict[str, list[Any]]:
-        drawn: dict[str, list[Any]] = {group: [] for group in groups}
-        for group, rows in zip(labels, metrics, strict=True):
-            drawn[group].append(curve(rows, name))
-        return drawn
 
-    plot_comparison(
-        curves("rollout/ep_rew_mean"),
-        curves("train/entropy"),
-        out / "comparison.svg",
-        title=title,
-        max_entropy=ceiling,
-        threshold=threshold,
-    )
+def print_report(report: Report, out: Path) -> None:
+    """The verdict and the table of every environment, on the screen."""
     console = make_console()
-    console.print(_table(title, coefficients, threshold, ceiling))
-    steps = sum(summary["global_step"] for summary in summaries)
-    console.print(f"{len(cells)} runs in {seconds:.1f} s, {steps / seconds:,.0f} steps/s together; record in {out}")
+    for section in report.sections:
+        table = group_table(section, report.header, brief=True)
+        console.print(
+            _screen_table(f"{report.title} - {section.env}" if len(report.sections) > 1 else report.title, table)
+        )
+        for sentence in verdict(section):
+            console.print(f"- {sentence}", highlight=False, markup=False)
+        for note in caveats(section, report.of(section)):
+            console.print(f"  {note}", highlight=False, markup=False, style="dim")
+    console.print(costs(report.sessions), highlight=False)
+    console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def steps_to_threshold(rows: Sequence[dict[str, float]], threshold: float | None) -> int | None:
-    """Env steps after which the mean return of the last 100 training episodes first reached ``threshold``.
+def _page(report: Report) -> str:
+    several = len(report.sections) > 1
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(resources.files(__package__).joinpath("report.html.jinja").read_text("utf-8"))
+    n_seeds = len(report.plan.seeds)
+    steps = " / ".join(dict.fromkeys(f"{outcome.cell.run.total_timesteps:,}" for outcome in report.outcomes))
+    sections = [_section_page(report, s, f"e{i}-" if several else "") for i, s in enumerate(report.sections)]
+    groups = f"{len(report.outcomes) // n_seeds} groups x {n_seeds} seeds"
+    return template.render(
+        title=report.title,
+        subtitle=f"{len(report.outcomes)} runs: {groups}, {steps} environment steps each",
+        sections=sections,
+        cost=costs(report.sessions),
+        command="\n".join(_command(session) for session in report.sessions) or "no record of how it was started",
+        settings=_settings(report.plan),
+        versions="\n".join(f"{name} {version}" for name, version in versions().items()),
+    )
 
-    None if it never did (the run is censored at its end), or if there is no threshold.
-    """
-    if threshold is None:
-        return None
-    full = (row for row in rows if row["rollout/n_episodes"] >= 100)  # one lucky episode is no mean of 100
-    return next((int(row["global_step"]) for row in full if row["rollout/ep_rew_mean"] >= threshold), None)
 
-
-def _group_row(name: str, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One coefficient over its seeds."""
-    returns = [summary["eval/mean_reward"] for summary in group]
-    reached = [summary["steps_to_threshold"] for summary in group if summary["steps_to_threshold"] is not None]
+def _section_page(report: Report, section: Section, prefix: str) -> dict[str, Any]:
+    looks = [series_look(i, len(section.groups)) for i in range(len(section.groups))]
     return {
-        "ent_coef": name,
-        "n_seeds": len(group),
-        "return_mean": statistics.fmean(returns),
-        "return_std": statistics.stdev(returns) if len(returns) > 1 else None,
-        "return_min": min(returns),
-        "return_max": max(returns),
-        "stochastic_return_mean": statistics.fmean(s["eval/stochastic_mean_reward"] for s in group),
-        "entropy_mean": statistics.fmean(s["train/entropy"] for s in group),
-        "entropy_min": min(s["train/entropy"] for s in group),
-        "entropy_max": max(s["train/entropy"] for s in group),
-        "n_states_mean": _mean([s["explore/n_states"] for s in group if "explore/n_states" in s]),
-        "first_success_median": _median_steps([s.get("explore/first_success") for s in group]),
-        "n_succeeded": None
-        if group[0].get("success_return") is None
-        else sum("explore/first_success" in s for s in group),
-        "n_reached": len(reached),
-        "steps_to_threshold_median": _median_steps([s["steps_to_threshold"] for s in group]),
+        "env": section.env,
+        "prefix": prefix,
+        "header": report.header,
+        "baseline": section.baseline,
+        "verdict": verdict(section),
+        "caveats": caveats(section, report.of(section)),
+        "legend": [
+            {"name": group.name, "color": look["color"], "dash": _DASHES[look["ls"]]}
+            for group, look in zip(section.groups, looks, strict=True)
+        ],
+        "pictures": pictures(section, prefix),
+        "group_table": group_table(section, report.header),
+        "baseline_table": baseline_table(section),
+        "run_table": run_table(section, report.of(section)),
     }
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return statistics.fmean(values) if values else None
-
-
-def _median_steps(steps: Sequence[float | None]) -> float | None:
-    """The median over runs, where None is later than any step; None if that is the median."""
-    median = statistics.median([math.inf if step is None else step for step in steps])
-    return median if math.isfinite(median) else None
-
-
-def _table(title: str, coefficients: Sequence[dict[str, Any]], threshold: float | None, ceiling: float | None) -> Table:
-    table = Table(
-        title=title,
-        caption="the same evaluation episodes for every run; +- std over seeds; brackets: lowest, highest",
-    )
-    table.add_column("ent_coef", justify="right")
-    table.add_column("return, deterministic", justify="right")
-    table.add_column("sampled", justify="right")
-    table.add_column("final entropy (nats)", justify="right")
-    table.add_column("states met", justify="right")
-    if coefficients[0]["n_succeeded"] is not None:
-        table.add_column("first success", justify="right")
-    if threshold is not None:
-        table.add_column(f"steps to {threshold:g}", justify="right")
-    for row in coefficients:
-        spread = "" if row["return_std"] is None else f" +- {row['return_std']:.3g}"
-        share = "" if ceiling is None else f", {row['entropy_mean'] / ceiling:.0%} of max"
-        cells = [
-            row["ent_coef"],
-            f"{row['return_mean']:.4g}{spread} [{row['return_min']:.4g}, {row['return_max']:.4g}]",
-            f"{row['stochastic_return_mean']:.4g}",
-            f"{row['entropy_mean']:.3f} [{row['entropy_min']:.3f}, {row['entropy_max']:.3f}]{share}",
-        ]
-        states = row["n_states_mean"]
-        cells.append("-" if states is None else f"{states:,.1f}" if states < 100 else f"{states:,.0f}")
-        if row["n_succeeded"] is not None:
-            cells.append(_steps(row["first_success_median"], row["n_succeeded"], row["n_seeds"]))
-        if threshold is not None:
-            cells.append(_steps(row["steps_to_threshold_median"], row["n_reached"], row["n_seeds"]))
-        table.add_row(*cells)
+def _screen_table(title: str, content: Table) -> rich.table.Table:
+    table = rich.table.Table(title=title, caption=content.caption)
+    for i, name in enumerate(content.header):
+        table.add_column(name, justify="left" if i == 0 else "right")
+    for row in content.rows:
+        table.add_row(*row.cells)
     return table
 
 
-def _steps(median: float | None, n_reached: int, n_seeds: int) -> str:
-    """A median of step counts of which some may never have come."""
-    share = f"{n_reached} of {n_seeds}"
-    return share if median is None else f"{median:,.0f} ({share})"
+def _run_json(outcome: Outcome, out: Path) -> dict[str, Any]:
+    directory = str(outcome.cell.directory.relative_to(out))
+    return {
+        "directory": directory,
+        "group": outcome.group,
+        "seed": outcome.cell.run.seed,
+        "error": outcome.error,
+        **outcome.summary,
+    }
+
+
+def _write_curves(outcomes: Sequence[Outcome], fields: Sequence[str], path: Path) -> None:
+    """Every row of every run that counts: swept settings and seed, then the metrics, sorted by name."""
+    counted = [outcome for outcome in outcomes if outcome.error is None]
+    metrics = sorted({name for outcome in counted for row in outcome.rows for name in row} - {"global_step"})
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*fields, "seed", "global_step", *metrics], lineterminator="\n")
+        writer.writeheader()
+        for outcome in counted:
+            point: Mapping[str, Any] = {field: outcome.cell.value(field) for field in fields}
+            writer.writerows({**point, "seed": outcome.cell.run.seed, **row} for row in outcome.rows)
+    temporary.replace(path)
+
+
+def _settings(plan: Plan) -> str:
+    """The settings that ``--config`` reads, by agent and environment, and what is swept over them."""
+    parts = [f"# swept: {json.dumps({field: list(values) for field, values in plan.sweep.items()})}"]
+    for (agent, env), (run, config) in plan.bases.items():
+        text = yaml.safe_dump(jsonable(run) | jsonable(config), sort_keys=False)
+        parts.append(f"# {agent} on {env}\n{text}")
+    return "\n".join(parts)
+
+
+def _command(session: Mapping[str, Any]) -> str:
+    return shlex.join(["python", f"scripts/{session['command'][0]}", *session["command"][1:]])
+
+
+def _agent_names(text: str) -> str:
+    return " and ".join(
+        name.removeprefix("sb3:") + " (Stable-Baselines3)" if name.startswith("sb3:") else name.upper()
+        for name in text.split(" and ")
+    )

@@ -1,0 +1,152 @@
+"""Training what a comparison still lacks, and keeping account of it; free of torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from entropic_rl.cell import Cell
+from entropic_rl.compare.grid import Plan
+from entropic_rl.compare.jobs import Job, Parallel, make_jobs
+from entropic_rl.compare.memory import available_memory, estimate_batch, n_cores
+from entropic_rl.compare.pool import Ended, run_jobs
+from entropic_rl.environments import import_gym_packages, make_env
+from entropic_rl.errors import UserError
+from entropic_rl.progress import GridProgress
+from entropic_rl.run_directory import write_json
+from entropic_rl.spaces import action_spec, observation_spec
+
+__all__ = ["FAILED", "SESSIONS", "execute", "pending"]
+
+FAILED = "failed.json"
+SESSIONS = "sessions.jsonl"
+_SHARE = 0.8  # of the free memory that is used
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a comparison may use.
+
+    Attributes:
+        parallel: how cells are spread over processes.
+        n_workers: processes at a time; None for one per core, and one where there is a GPU to share.
+        progress: whether to show how it goes.
+    """
+
+    parallel: Parallel = "auto"
+    n_workers: int | None = None
+    progress: bool = True
+
+
+def pending(plan: Plan, out: Path) -> list[Cell]:
+    """Cells of the plan that have not finished."""
+    return [cell for cell in plan.cells(out) if not (cell.directory / "summary.json").exists()]
+
+
+def execute(plan: Plan, out: Path, means: Means) -> int:
+    """Train every cell that has not finished; returns how many failed.
+
+    Finished cells stay as they are, a half-finished one starts again, a failed one keeps ``failed.json`` with the
+    reason until it is tried again.
+
+    Raises:
+        UserError: nothing could be trained, for a reason the user can mend.
+    """
+    cells = [
+        replace(cell, run=replace(cell.run, wandb_group=cell.run.wandb_group or out.name))
+        for cell in pending(plan, out)
+    ]
+    if not cells:
+        return 0
+    started = time.perf_counter()
+    n_workers = means.n_workers or (1 if _on_gpu(cells[0].run.device) or means.parallel == "batch" else n_cores())
+    jobs = make_jobs(
+        cells, _estimate, parallel=means.parallel, n_workers=n_workers, memory=int(_SHARE * available_memory())
+    )
+    for cell in cells:
+        shutil.rmtree(cell.directory, ignore_errors=True)
+    groups = [plan.group(cell) for cell in cells]
+    agents = "+".join(dict.fromkeys(cell.agent for cell in cells))
+    envs = ", ".join(dict.fromkeys(cell.run.env for cell in cells))
+    number = {cell.directory: i for i, cell in enumerate(cells)}
+    totals = [cell.run.total_timesteps for cell in cells]
+    header = ", ".join(plan.varying)
+    with GridProgress(groups, totals, f"{agents} {envs} x {len(cells)} runs", header, enabled=means.progress) as shown:
+
+        def tell(job: Job, event: Mapping[str, Any]) -> None:
+            runs = [number[cell.directory] for cell in job.cells]
+            if "rows" in event:
+                shown.update(runs[: len(event["rows"])], event["rows"])
+            else:
+                shown.note(runs, event["note"])
+
+        ended = run_jobs(jobs, n_workers, job_type="compare", tell=tell)
+    n_failed = _note_failures(jobs, ended)
+    _write_session(out, jobs, ended, n_workers, time.perf_counter() - started)
+    if n_failed == len(cells):
+        raise UserError(f"no run finished: {next(end.error for end in ended if end.error)}")
+    return n_failed
+
+
+def _note_failures(jobs: Sequence[Job], ended: Sequence[Ended]) -> int:
+    """Write down and say which cells did not finish, and why; returns how many."""
+    n_failed = 0
+    for job, end in zip(jobs, ended, strict=True):
+        lost = [cell for cell in job.cells if not (cell.directory / "summary.json").exists()]
+        n_failed += len(lost)
+        for cell in lost:
+            cell.directory.mkdir(parents=True, exist_ok=True)
+            write_json(cell.directory / FAILED, {"error": end.error or "it left no summary"})
+        if lost:
+            names = ", ".join(cell.directory.name for cell in lost[:4]) + (" ..." if len(lost) > 4 else "")
+            print(f"{len(lost)} runs failed ({names}): {end.error}", file=sys.stderr)
+    return n_failed
+
+
+def _write_session(out: Path, jobs: Sequence[Job], ended: Sequence[Ended], n_workers: int, seconds: float) -> None:
+    """One line of what was trained and what it took."""
+    peaks = [end.peak for end in ended]
+    cells = [cell for job in jobs for cell in job.cells]
+    session = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - seconds)),
+        "seconds": seconds,
+        "n_cells": len(cells),
+        "env_steps": sum(cell.run.total_timesteps for cell in cells),
+        "n_workers": n_workers,
+        "batches": [len(job.cells) for job in jobs],
+        "memory_estimate": _together([job.memory for job in jobs], n_workers),
+        "memory_peak": None if None in peaks else _together([peak or 0 for peak in peaks], n_workers),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+    with (out / SESSIONS).open("a") as file:
+        file.write(json.dumps(session) + "\n")
+
+
+def _together(memory: Sequence[int], n_workers: int) -> int:
+    """The most that as many processes as run at a time hold together."""
+    return sum(sorted(memory, reverse=True)[:n_workers])
+
+
+def _estimate(cells: Sequence[Cell]) -> int:
+    run, config = cells[0].run, cells[0].config
+    import_gym_packages(run.gym_packages)
+    env = make_env(run.env, run.env_kwargs)
+    try:
+        action = action_spec(env.action_space, squash_output=getattr(config, "squash_output", False))
+        return estimate_batch(cells, observation_spec(env.observation_space), action)
+    finally:
+        env.close()
+
+
+def _on_gpu(device: str) -> bool:
+    if device == "auto":
+        import torch
+
+        return torch.cuda.is_available()
+    return device.startswith("cuda")

@@ -1,0 +1,77 @@
+"""How much memory a batch of runs will take; free of torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from entropic_rl.cell import Cell
+from entropic_rl.spaces import ActionSpec, ObservationSpec
+
+__all__ = ["available_memory", "estimate_batch"]
+
+_MIB = 2**20
+_FLOAT = 4
+_BARE = 285 * _MIB  # a process with torch, the agents and the pictures loaded (torch 2.13, CPU build)
+_SB3 = 370 * _MIB  # with Stable-Baselines3
+_REMEMBERED = 2**22  # numbers of observations that wait to be counted, at most
+_ROWS = 500  # of a record, about
+
+
+def estimate_batch(cells: Sequence[Cell], observation: ObservationSpec, action: ActionSpec) -> int:
+    """Bytes that a process needs at most to train the cells as one batch; within a fifth of what was measured.
+
+    What grows with the number of runs R: parameters with gradients, optimizer state and temporaries; the rollout and
+    its shuffled copy; evaluating all its samples; what autograd keeps of a minibatch. The factors are measured
+    (``benchmark.py memory``).
+    """
+    run, config, n_runs = cells[0].run, cells[0].config, len(cells)
+    if cells[0].agent.startswith("sb3:"):
+        transition = 2 * observation.size + action.n_outputs + 3
+        return _SB3 + getattr(config, "buffer_size", 0) * transition * _FLOAT
+    samples = config.n_steps * run.n_envs
+    batch = min(getattr(config, "batch_size", samples), samples)
+    widths = [*config.net_arch, action.n_outputs]
+    params = 2 * sum(a * b + b for a, b in zip([observation.size, *widths], widths, strict=False))
+    event = action.n_outputs if action.is_continuous else 1
+    numbers = {
+        "parameters, gradients, optimizer, temporaries": 9 * params,
+        "rollout": samples * (observation.size + event + action.n_outputs + 8),
+        "its samples, twice": 2 * samples * (observation.size + event + 6),
+        "values and log-probabilities of all samples": int(4.5 * samples * max(widths)),
+        "activations of a minibatch and their gradients": 4 * 2 * batch * sum(widths),
+    }
+    return _BARE + n_runs * sum(numbers.values()) * _FLOAT + _meter(cells, observation)
+
+
+def _meter(cells: Sequence[Cell], observation: ObservationSpec) -> int:
+    """Observations that wait to be counted between two rows of the record, with the copies made to count them."""
+    run = cells[0].run
+    if run.coverage == "off":
+        return 0
+    waiting = max(run.total_timesteps / _ROWS, cells[0].config.n_steps * run.n_envs) * len(cells) * observation.size
+    return int(3 * min(waiting, _REMEMBERED) * _FLOAT)
+
+
+def available_memory() -> int:
+    """Bytes that new processes may take here: what the machine has left, or this container's limit."""
+    free = int(psutil.virtual_memory().available)
+    limit, used = (_cgroup(name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else min(free, limit - used)
+
+
+def _cgroup(name: str) -> int | None:
+    """A number of the control group this process is in; None if there is no limit, or no such thing."""
+    path = Path("/sys/fs/cgroup") / name
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def n_cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

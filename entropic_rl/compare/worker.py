@@ -1,0 +1,83 @@
+"""A process that trains one job of a comparison: ``python -m entropic_rl.compare.worker < JOB.json``.
+
+It reads ``{"cells": [...], "job_type": ...}`` and writes one JSON object per line: ``{"rows": [...]}`` as training goes
+on, ``{"note": TEXT}``, and at the end ``{"peak": BYTES}`` or ``{"error": TEXT}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from entropic_rl.cell import Cell
+from entropic_rl.errors import UserError
+from entropic_rl.runs import Report
+
+__all__ = ["train_job"]
+
+
+class _Lines:
+    """A report as lines of JSON for the process that waits for them."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def update(self, global_step: int, rows: Sequence[dict[str, float]]) -> None:
+        self.write({"rows": rows})
+
+    def note(self, text: str) -> None:
+        self.write({"note": text})
+
+    def write(self, event: dict[str, Any]) -> None:
+        self._file.write(json.dumps(event) + "\n")
+
+
+def main() -> int:
+    """Read a job, train it, say how it went."""
+    lines = _Lines(os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1))
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print must not get between the lines
+    job = json.load(sys.stdin)
+    cells = [Cell.from_json(stored) for stored in job["cells"]]
+    try:
+        train_job(cells, lines, job_type=job["job_type"])
+    except UserError as error:
+        lines.write({"error": str(error)})
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    lines.write({"peak": peak_memory()})
+    return 0
+
+
+def train_job(cells: Sequence[Cell], report: Report, *, job_type: str) -> None:
+    """Train cells of one structure in this process; their run directories hold the result."""
+    import torch
+
+    from entropic_rl.agents import agent_class
+    from entropic_rl.environments import import_gym_packages
+    from entropic_rl.runs import train_cells
+
+    import_gym_packages(cells[0].run.gym_packages)
+    torch.set_num_threads(cells[0].run.num_threads)
+    if cells[0].agent.startswith("sb3:"):
+        from entropic_rl.sb3.cell import train_sb3_cell
+
+        for cell in cells:
+            train_sb3_cell(cell, report, job_type=job_type)
+    else:
+        train_cells(agent_class(cells[0].agent), cells, report, job_type=job_type)
+
+
+def peak_memory() -> int:
+    """Bytes of memory this process has held at most."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The look of every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "STYLES", "draw_ceiling", "draw_level", "figure", "look", "series_look", "thousands"]
+
+# Okabe & Ito's palette, told apart by colour-blind readers too; line styles repeat the distinction in print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", "-.", ":")
+
+_LOOK = {
+    "figure.dpi": 100,
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "entropic_rl",
+}
+
+
+def series_look(i: int, n: int) -> dict[str, Any]:
+    """Colour and line style of the i-th of n ordered series: few are set apart by hue, many are shades in order."""
+    if n <= len(COLOURS):
+        return {"color": COLOURS[i], "ls": STYLES[i % len(STYLES)]}
+    shade = mpl.colormaps["viridis"](0.88 * i / (n - 1))
+    return {"color": mpl.colors.to_hex(shade), "ls": STYLES[i % len(STYLES)]}
+
+
+def look() -> Any:
+    """A context in which figures are drawn."""
+    return mpl.rc_context(_LOOK)
+
+
+@contextmanager
+def figure(
+    path: Path | IO[str],
+    title: str,
+    *,
+    n_axes: int = 1,
+    n_rows: int = 1,
+    width: float = 7.2,
+    height: float = 4.2,
+    steps: bool = True,
+    share_y: bool = False,
+) -> Iterator[tuple[Any, ...]]:
+    """Axes to draw on; written as SVG to ``path`` at the end. ``steps``: the x axis counts env steps from 0."""
+    with look():
+        fig = Figure(figsize=(width, height), layout="constrained")
+        axes = fig.subplots(n_rows, -(-n_axes // n_rows), squeeze=False, sharey=share_y).flatten()
+        for ax in axes[n_axes:]:
+            ax.set_axis_off()
+        if title:
+            fig.suptitle(title, fontsize=12, fontweight="bold")
+        yield tuple(axes[:n_axes])
+        for ax in axes[:n_axes] if steps else ():
+            ax.xaxis.set_major_formatter(thousands)
+            ax.margins(x=0.01)
+            ax.set_xlim(left=0)
+        fig.savefig(path, format="svg", metadata={"Date": None})
+
+
+def draw_ceiling(axes: Any, max_entropy: float | None) -> None:
+    """The entropy of the uniform policy as the top of the picture."""
+    if max_entropy is None:
+        return
+    draw_level(axes, max_entropy, "uniform policy")
+    axes.set_ylim(bottom=0, top=max_entropy * 1.1)
+
+
+def draw_level(axes: Any, height: float, text: str) -> None:
+    """A dotted line across, with its name."""
+    axes.axhline(height, color="#777777", lw=1, ls=":")
+    axes.annotate(text, (1, height), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="#555555",
+                  fontsize=9)  # fmt: skip
+
+
+def thousands(value: float, _: object = None) -> str:
+    """``12k``, ``3M``."""
+    return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k" if abs(value) >= 1e3 else f"{value:g}"

@@ -1,0 +1,1 @@
+"""Stock Stable-Baselines3 agents as cells: trained by its own code, watched by our meters, recorded like our own."""
