@@ -1,4 +1,4 @@
-# make demo    the main job: compare entropy coefficients on CartPole      make test        the fast tests
+# make demo    the main job: compare entropy coefficients                  make test        the fast tests
 # make install the set-up alone                                           make test-slow   learning runs of minutes
 # make check   formatting, lint, types                                     make clean       remove what was made
 # Works on a bare clone with Python >= 3.11 and make; PYTHON=python3.12 picks another interpreter.
@@ -21,9 +21,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	rm -rf runs/demo
-	$(BIN)/python scripts/compare.py ppo --env CartPole-v1 --ent-coef 0 0.01 0.1 --seeds 4 \
-	    --total-timesteps 50000 --threshold 300 --out runs/demo
-	@echo "Open runs/demo/comparison.svg in a browser."
+	$(BIN)/python scripts/compare.py ppo --env entropic_rl/Chain-v0 --ent-coef 0.05 0.1 0.2 0.4 --seeds 4 \
+	    --no-normalize-advantage --gamma 0.9 --gae-lambda 1 --learning-rate linear:0.003:0 --out runs/demo/chain
+	$(BIN)/python scripts/compare.py ppo --env CartPole-v1 --ent-coef 0 0.01 0.1 1 --seeds 4 \
+	    --total-timesteps 50000 --success-return 300 --out runs/demo/cartpole
+	@echo "Open runs/demo/chain/report.html and runs/demo/cartpole/report.html in a browser."
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2

@@ -24,6 +24,7 @@ from entropic_rl.errors import EnvError
 
 __all__ = [
     "Backend",
+    "check_backend",
     "choose_backend",
     "import_gym_packages",
     "import_user_module",
@@ -69,6 +70,30 @@ def make_env(env_id: str, kwargs: Mapping[str, Any] | None = None, **options: An
         return gym.make(env_id, **(kwargs or {}), **options)
 
 
+def _require_batched(env_id: str) -> str:
+    """The id of an environment's batched version.
+
+    Raises:
+        gymnasium.error.Error: the id is unknown, or has none.
+    """
+    gym.spec(env_id)  # an unknown id is told as such
+    if (batched := _batched_id(env_id)) is None:
+        known = ", ".join(name for name in gym.registry if name == _batched_id(name))
+        raise gym.error.Error(f"it has no batched version, these have: {known}; use --env-backend sync")
+    return batched
+
+
+def check_backend(env_id: str, kwargs: Mapping[str, Any], backend: Backend) -> None:
+    """Refuse a backend that the environment does not have, without making one.
+
+    Raises:
+        EnvError: in one line.
+    """
+    if backend == "batched":
+        with _clear_errors(env_id, kwargs):
+            _require_batched(env_id)
+
+
 def make_vector_env(
     env_id: str,
     n: int,
@@ -101,12 +126,8 @@ def make_vector_env(
         backend = "sync" if needs_copies else choose_backend(env_id, kwargs)
     with _clear_errors(env_id, kwargs):
         if backend == "batched":
-            gym.spec(env_id)  # an unknown id is told as such
-            if (batched := _batched_id(env_id)) is None:
-                known = ", ".join(name for name in gym.registry if name == _batched_id(name))
-                raise gym.error.Error(f"it has no batched version, these have: {known}; use --env-backend sync")
             return gym.make_vec(
-                batched,
+                _require_batched(env_id),
                 n,
                 vectorization_mode="vector_entry_point",
                 autoreset_mode=autoreset_mode,

@@ -110,7 +110,7 @@ class GridProgress:
     ) -> None:
         self._groups, self._totals, self._label, self._header = groups, totals, label, header
         self._rows: list[Mapping[str, float]] = [{} for _ in groups]
-        self._states = ["" for _ in groups]
+        self._states = ["waiting" for _ in groups]
         self._console = Console(stderr=True)
         self._enabled, self._live = enabled, enabled and self._console.is_terminal
         self._started, self._next_line = time.perf_counter(), 0.0
@@ -146,7 +146,7 @@ class GridProgress:
         if self._live:
             self._bar.update(self._task, completed=done, status=f"{done / elapsed:,.0f} steps/s")
             self._screen.update(Group(self._bar, self._table()))
-        elif self._enabled and done >= self._next_line * total > 0:
+        elif self._enabled and total > 0 and done >= self._next_line * total:
             self._next_line = math.floor(10 * done / total) / 10 + 0.1
             left = elapsed * (total - done) / max(done, 1)
             names = {"return": "rollout/ep_rew_mean", "entropy": "explore/policy_entropy"}

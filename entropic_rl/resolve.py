@@ -104,10 +104,11 @@ def check_environment(run: RunConfig, config: Any) -> float | None:
     Returns:
         The return from which its authors call it solved, if they said so.
     """
-    from entropic_rl.environments import import_gym_packages, make_env
+    from entropic_rl.environments import check_backend, import_gym_packages, make_env
     from entropic_rl.spaces import action_spec, observation_spec
 
     import_gym_packages(run.gym_packages)
+    check_backend(run.env, run.env_kwargs, run.env_backend)
     env = make_env(run.env, run.env_kwargs)
     try:
         observation_spec(env.observation_space)
@@ -136,10 +137,10 @@ def say_preset(args: argparse.Namespace, run: RunConfig) -> None:
         print(f"starting from the preset for {name}; --preset none for the plain defaults", file=sys.stderr)
 
 
-def show_config(agent: str, run: RunConfig, config: Any) -> int:
-    """Print the settings as a file that ``--config`` reads."""
+def show_config(agent: str, run: RunConfig, config: Any, swept: Mapping[str, Any] | None = None) -> int:
+    """Print the settings as a file that ``--config`` reads, lists for what is swept."""
     import yaml
 
     print(f"# {agent}: the resolved settings; save them and pass the file as --config")
-    print(yaml.safe_dump(jsonable(run) | jsonable(config), sort_keys=False), end="")
+    print(yaml.safe_dump(jsonable(run) | jsonable(config) | dict(swept or {}), sort_keys=False), end="")
     return 0

@@ -50,8 +50,12 @@ def write_json(path: Path, content: Any) -> None:
 def replace_file(path: Path, text: str) -> None:
     """Write a text so that a reader sees all of the old or all of the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def strict(content: Any) -> Any:

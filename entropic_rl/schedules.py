@@ -41,7 +41,7 @@ class Schedule:
             ValueError: the text is no number and no schedule.
         """
         if isinstance(spec, (int, float)):
-            return cls("constant", float(spec), float(spec))
+            return cls("constant", float(spec) + 0.0, float(spec) + 0.0)  # -0 is 0
         kind, *numbers = spec.split(":")
         try:
             if not numbers:

@@ -136,7 +136,7 @@ def loss_only_fixed_point(mdp: TabularMDP, temperature: float, gamma: float, *, 
         q_value = _q(mdp, value, gamma)
         change = 0.3 * ((q_value - q_value.amax(1, keepdim=True)) / temperature - logits)
         logits = logits + change
-        if float(change.abs().max()) < 1e-11:
+        if float(change.abs().max()) <= 1e-11 * (1.0 + float(logits.abs().max())):
             break
     return Solution(
         value=value,

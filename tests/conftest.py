@@ -1,5 +1,11 @@
-"""Shared by all tests: one torch thread, no tracker account, and small environments under ``test/...`` ids."""
+"""Shared by all tests: one torch thread, no tracker account, small environments under ``test/...`` ids, and processes
+that stand for a comparison's workers.
+"""
 
+import subprocess
+import sys
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -19,6 +25,33 @@ def _one_thread():
 def _no_tracker_account(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Lets ``python FLAGS -c CODE`` stand for the worker; using it gives the processes as they are started."""
+    started = []
+
+    def use(code, *flags):
+        def popen(command, **options):
+            assert command == [sys.executable, "-m", "entropic_rl.compare.worker"]
+            started.append(subprocess.Popen([sys.executable, *flags, "-c", code], **options))
+            started[-1].complaints = options["stderr"]
+            return started[-1]
+
+        monkeypatch.setattr(
+            "entropic_rl.compare.pool.subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": popen})
+        )
+        return started
+
+    yield use
+    for process in started:  # what is left of them is a failure of their own test, not of the next
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for file in (process.stdin, process.stdout, process.complaints):
+            with suppress(BrokenPipeError):
+                file.close()
 
 
 class Bandit(gym.Env):

@@ -16,7 +16,7 @@ from entropic_rl.agents import A2C, PPO, A2CConfig, PPOConfig
 from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import ConfigError
 from entropic_rl.evaluation import evaluate
-from entropic_rl.on_policy import Samples, prepare
+from entropic_rl.on_policy import Samples, _mean_and_quantiles, prepare
 from entropic_rl.optimizers import Adam, RMSprop
 from entropic_rl.spaces import action_spec, observation_spec
 from entropic_rl.streams import Stream
@@ -652,3 +652,52 @@ def test_effective_temperature_is_in_reward_units_when_rewards_are_normalised():
     scale = float(agent._collector.reward_normalizer.scale)
     assert scale != pytest.approx(1.0, rel=0.1)  # Pendulum's rewards are not of unit size
     assert float(agent.update(0.0)["train/effective_temperature"]) == pytest.approx(0.3 * scale, rel=1e-5)
+
+
+# The policy's entropy from state to state
+
+
+def naive_quantiles(entropies):
+    """Mean, and the values of rank ``round((n - 1) q)`` of n, of one run's entropies."""
+    ordered = sorted(entropies)
+    ranks = [round((len(ordered) - 1) * q) for q in (0.1, 0.5, 0.9)]
+    return [sum(ordered) / len(ordered), *(ordered[rank] for rank in ranks)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 11, 100])
+def test_entropy_quantiles_are_those_of_a_sorted_list(n):
+    x = torch.rand(3, n, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    expected = [naive_quantiles(row) for row in x.tolist()]
+    torch.testing.assert_close(_mean_and_quantiles(x, None), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_entropy_quantiles_leave_out_samples_that_do_not_count(share):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(4, 60, generator=generator, dtype=torch.float64)
+    valid = torch.rand(4, 60, generator=generator) < share
+    valid[:, 7] = True  # another number of them in every run, and one at least
+    assert len(set(valid.sum(1).tolist())) > 1
+    expected = [naive_quantiles(row[mask].tolist()) for row, mask in zip(x, valid, strict=True)]
+    torch.testing.assert_close(_mean_and_quantiles(x, valid), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.name)
+@both_agents
+def test_entropy_quantiles_in_the_record_are_those_of_the_states_met(agent_class, mode):
+    config = CONFIGS[agent_class](**SMALL[agent_class])
+    agent, envs = build(agent_class, [config] * 2, [0, 1], "test/Lottery-v0", n_envs=3, mode=mode, dtype=torch.float64)
+    noise = torch.randn(agent.policy.params.values.shape, generator=torch.Generator().manual_seed(0))
+    agent.policy.params.values.copy_(0.3 * noise)  # so that some states leave less choice than others
+    filled(agent, envs, [0, 1])
+    rollout = agent._collector.rollout
+    met = rollout.obs[:-1].transpose(0, 1).flatten(1, 2)
+    valid = rollout.valid.transpose(0, 1).flatten(1)
+    assert bool(valid.all()) == (mode is AutoresetMode.SAME_STEP)
+    entropy = agent.policy.distribution(met).entropy().detach()
+    metrics = agent.update(0.0)
+    names = ["explore/policy_entropy", *(f"explore/policy_entropy_q{q}" for q in (10, 50, 90))]
+    found = torch.stack([metrics[name] for name in names], 1)
+    expected = [naive_quantiles(row[mask].tolist()) for row, mask in zip(entropy, valid, strict=True)]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+    assert (found[:, 3] > 1.01 * found[:, 1]).all()

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 
 from entropic_rl.agents.config import AGENT_CONFIGS, A2CConfig, PPOConfig, check_batch_size
-from entropic_rl.cli import resolve
 from entropic_rl.config import RunConfig, build, field_docs, jsonable, load_yaml, suggestion
 from entropic_rl.errors import ConfigError
 from entropic_rl.flags import Parser, add_settings
 from entropic_rl.presets import PRESETS, preset
+from entropic_rl.resolve import resolve
 from entropic_rl.schedules import Schedule
 
 CLASSES = [RunConfig, *AGENT_CONFIGS.values()]

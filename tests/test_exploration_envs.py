@@ -25,6 +25,8 @@ from entropic_rl.envs.point_maze import PointMaze
 from entropic_rl.envs.river_swim import RiverSwim
 from entropic_rl.envs.single import SingleEnv
 from entropic_rl.errors import EnvError
+from entropic_rl.exploration import cells_of, grid
+from entropic_rl.spaces import observation_spec
 from entropic_rl.streams import Stream
 
 FINITE = {
@@ -658,6 +660,61 @@ def test_maze_can_be_solved_within_its_limit():
         steps += 1
         assert not truncated
     assert steps < 40
+
+
+# Pictures of where training went
+
+PICTURED = {
+    "chain": (Chain, {}),
+    "river swim": (RiverSwim, {"length": 4}),
+    "deep sea": (DeepSea, {"size": 5}),
+    "deep sea, stochastic": (DeepSea, {"size": 4, "stochastic": True}),
+    "four rooms": (FourRooms, {"goal": (3, 6)}),
+}
+
+
+@pytest.mark.parametrize("case", PICTURED)
+def test_every_state_lies_once_where_the_environment_draws_it(case):
+    """Under the number that counts its visits; the state after DeepSea's last row has no place."""
+    rules, arguments = PICTURED[case]
+    dynamics = rules(**arguments)
+    cells = cells_of(dynamics.observation_space, dynamics.n_states, dynamics.layout)
+    flatten, drawn = observation_spec(dynamics.observation_space).flatten, []
+    for state in range(dynamics.n_states):
+        obs = torch.from_numpy(flatten(dynamics.observe(torch.tensor([[state]])).numpy()))
+        number = int(cells.index(obs))
+        places = np.argwhere(dynamics.layout == number).tolist()
+        lines = dynamics.text(torch.tensor([state])).splitlines()
+        seen = [[r, c] for r, line in enumerate(lines) for c, character in enumerate(line) if character == "@"]
+        assert places == seen
+        assert dynamics.layout.shape == (len(lines), len(lines[0]))
+        drawn += [number] if seen else []
+    assert len(set(drawn)) == len(drawn) == dynamics.n_states - (rules is DeepSea)
+    assert sorted(dynamics.layout[dynamics.layout >= 0].tolist()) == sorted(drawn)
+
+
+def test_environments_that_are_no_picture_have_no_layout():
+    assert finite("bandit").layout is None
+    assert PointMaze().layout is None
+
+
+def test_both_ways_of_stepping_tell_the_layout():
+    assert np.array_equal(batch(FourRooms, 2).metadata["layout"], FourRooms().layout)
+    assert np.array_equal(SingleEnv(FourRooms).metadata["layout"], FourRooms().layout)
+
+
+def test_grid_over_two_dimensions_is_drawn_with_the_first_to_the_right_and_the_second_upwards():
+    cells = grid(np.array([0.0, -1.0]), np.array([3.0, 1.0]), bins=3)
+    layout = cells.layout
+    assert sorted(layout.ravel().tolist()) == list(range(9))
+    for row, y in enumerate((0.9, 0.0, -0.9)):
+        for column, x in enumerate((0.5, 1.5, 2.5)):
+            assert layout[row, column] == int(cells.index(torch.tensor([x, y])))
+
+
+@pytest.mark.parametrize("n_dims", [1, 3])
+def test_grid_over_more_or_fewer_dimensions_is_no_picture(n_dims):
+    assert grid(np.zeros(n_dims), np.ones(n_dims), bins=2).layout is None
 
 
 # Arguments

@@ -7,13 +7,13 @@ import pytest
 from entropic_rl.agents.config import AGENT_CONFIGS, PPOConfig
 from entropic_rl.config import RunConfig, build, field_docs
 from entropic_rl.errors import ConfigError
-from entropic_rl.flags import Parser, add_settings, given
+from entropic_rl.flags import Parser, add_settings, given, scalar_fields
 
 
-def parse(*arguments, cls=RunConfig, skip=()):
+def parse(*arguments, cls=RunConfig, skip=(), several=False):
     """The settings given as flags."""
     parser = Parser(prog="prog")
-    add_settings(parser, cls, "settings", skip=skip)
+    add_settings(parser, cls, "settings", skip=skip, several=several)
     return given(parser.parse(arguments), cls)
 
 
@@ -111,3 +111,42 @@ def test_number_that_does_not_parse_is_left_to_the_settings_class():
 
 def test_large_seeds_are_read_exactly():
     assert parse("--seed", "9007199254740993") == {"seed": 9007199254740993}  # 2^53 + 1 has no float
+
+
+# Several values
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--ent-coef", "0", "linear:0.1:0"], {"ent_coef": ["0", "linear:0.1:0"]}),
+        (["--ent-coef", "0"], {"ent_coef": ["0"]}),
+        (["--gamma", "0.9", "1"], {"gamma": [0.9, 1.0]}),
+        (["--n-steps", "5", "many"], {"n_steps": [5, "many"]}),
+        (["--activation", "tanh", "relu"], {"activation": ["tanh", "relu"]}),
+        (["--net-arch", "8", "8"], {"net_arch": [8, 8]}),
+        (["--no-normalize-obs"], {"normalize_obs": False}),
+        ([], {}),
+    ],
+)
+def test_flags_of_single_values_take_several(arguments, expected):
+    assert parse(*arguments, cls=PPOConfig, several=True) == expected
+
+
+def test_flag_that_takes_several_values_needs_one():
+    with pytest.raises(ConfigError, match="--ent-coef: expected at least one argument"):
+        parse("--ent-coef", cls=PPOConfig, several=True)
+
+
+def test_choice_outside_the_list_is_told_among_several():
+    with pytest.raises(ConfigError, match=r"activation.*'tan'.*tanh"):
+        parse("--activation", "relu", "tan", cls=PPOConfig, several=True)
+
+
+@pytest.mark.parametrize("cls", [RunConfig, *AGENT_CONFIGS.values()])
+def test_fields_of_single_values_are_neither_switches_nor_lists(cls):
+    plain = cls(env="CartPole-v1") if cls is RunConfig else cls()
+    others = {field.name for field in dataclasses.fields(cls)} - scalar_fields(cls)
+    assert others == {
+        field.name for field in dataclasses.fields(cls) if isinstance(getattr(plain, field.name), bool | tuple | dict)
+    }

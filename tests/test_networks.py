@@ -1,12 +1,13 @@
 """Batched networks against plain torch.nn, one run at a time."""
 
+import math
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
-from entropic_rl.networks import ACTIVATIONS, MLP, ParameterRows
+from entropic_rl.networks import ACTIVATIONS, MLP, ParameterRows, tanh
 from entropic_rl.streams import Stream
 
 SIZES = (3, 8, 5, 2)
@@ -173,3 +174,72 @@ def test_parameters_of_another_network_are_refused_and_nothing_is_changed(change
     with pytest.raises(ValueError, match=message):
         params.load(tensors)
     assert torch.equal(params.values, before)
+
+
+# The hyperbolic tangent
+
+
+def test_tanh_is_within_two_units_in_the_last_place_of_one():
+    x = torch.cat(
+        [torch.linspace(-30.0, 30.0, 1_000_001), torch.logspace(-38, 1, 10_001), -torch.logspace(-38, 1, 10_001)]
+    )
+    error = (tanh(x).double() - x.double().tanh()).abs()
+    assert error.max() <= 2e-7
+    assert tanh(x).abs().max() <= 1.0
+
+
+def test_tanh_in_float64_is_that_of_torch():
+    x = torch.linspace(-30.0, 30.0, 100_001, dtype=torch.float64)
+    torch.testing.assert_close(tanh(x), x.tanh(), rtol=0.0, atol=4e-16)
+
+
+def test_tanh_rises_is_odd_and_ends_at_one():
+    x = torch.linspace(-4.0, 4.0, 100_001, dtype=torch.float64)
+    assert (tanh(x).diff() >= 0).all()
+    torch.testing.assert_close(tanh(-x), -tanh(x), rtol=0.0, atol=4e-16)
+    ends = torch.tensor([0.0, -math.inf, math.inf, 1e4, -1e4, 3e38])
+    assert tanh(ends).tolist() == [0.0, -1.0, 1.0, 1.0, -1.0, 1.0]
+
+
+def test_tanh_of_nan_is_nan_alone():
+    assert tanh(torch.tensor([math.nan, 0.0])).isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradient_of_tanh_is_finite_and_right_everywhere(dtype):
+    x = torch.tensor([-math.inf, -1e4, -3.0, 0.0, 0.5, 20.0, 1e4, math.inf], dtype=dtype, requires_grad=True)
+    (gradient,) = torch.autograd.grad(tanh(x).sum(), x)
+    assert gradient.dtype == dtype
+    assert gradient.tolist() == pytest.approx((1.0 - x.detach().double().tanh() ** 2).tolist(), abs=3e-7)
+
+
+def test_derivatives_of_tanh_of_both_orders_are_those_of_finite_differences():
+    x = torch.linspace(-3.0, 3.0, 13, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(tanh, x)
+    assert torch.autograd.gradgradcheck(tanh, x)
+
+
+def test_gradient_of_tanh_is_the_same_whether_or_not_it_can_be_differentiated_again():
+    x = torch.linspace(-3.0, 3.0, 101, requires_grad=True)
+    (once,) = torch.autograd.grad(tanh(x).sum(), x)
+    (again,) = torch.autograd.grad(tanh(x).sum(), x, create_graph=True)
+    torch.testing.assert_close(once, again.detach(), rtol=0.0, atol=1e-7)
+    assert again.requires_grad
+    assert not once.requires_grad
+
+
+def test_tanh_leaves_its_argument_alone():
+    x = torch.linspace(-3.0, 3.0, 7)
+    before = x.clone()
+    with torch.no_grad():
+        y = tanh(x)
+    assert torch.equal(x, before)
+    assert not y.requires_grad
+    assert torch.equal(y, tanh(x.clone().requires_grad_()).detach())
+
+
+def test_tanh_maps_over_batches():
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.func.vmap(tanh)(x), tanh(x))
+    gradient = torch.func.vmap(torch.func.grad(lambda row: tanh(row).sum()))(x)
+    torch.testing.assert_close(gradient, 1.0 - x.tanh() ** 2)

@@ -6,7 +6,17 @@ import math
 import pytest
 import torch
 
-from entropic_rl.envs.oracle import bandit_optimum, compare, evaluate_policy, soft_value_iteration, visitation
+from entropic_rl.envs import oracle
+from entropic_rl.envs.chain import Chain
+from entropic_rl.envs.four_rooms import FourRooms
+from entropic_rl.envs.oracle import (
+    bandit_optimum,
+    compare,
+    evaluate_policy,
+    loss_only_fixed_point,
+    soft_value_iteration,
+    visitation,
+)
 from entropic_rl.envs.tabular import TabularMDP
 
 FAMILIES = [("shannon", 1.0), ("tsallis", 2.0), ("tsallis", 1.5), ("tsallis", 0.5)]
@@ -170,3 +180,101 @@ def test_policy_of_another_shape_or_sum_is_refused():
         evaluate_policy(bandit([0.0, 1.0]), torch.full((2, 3), 1 / 3), 0.9)
     with pytest.raises(ValueError, match="probabilities"):
         evaluate_policy(bandit([0.0, 1.0]), torch.full((2, 2), 0.4), 0.9)
+
+
+# Entropy in the loss only
+
+
+def action_values(mdp, policy, gamma, rounds=3000):
+    """Plain ``Q^pi`` by sweeping."""
+    going_on = (~mdp.terminal).double()
+    q_value = torch.zeros_like(mdp.reward)
+    for _ in range(rounds):
+        value = (policy * q_value).sum(1) * going_on
+        q_value = (mdp.reward + gamma * (mdp.transition @ value)) * going_on.unsqueeze(1)
+    return q_value
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0])
+def test_loss_only_fixed_point_is_the_softmax_of_its_own_plain_action_values(seed, temperature):
+    mdp = random_mdp(seed)
+    found = loss_only_fixed_point(mdp, temperature, 0.9)
+    q_value = action_values(mdp, found.policy, 0.9)
+    torch.testing.assert_close(found.policy, (q_value / temperature).softmax(1), rtol=0.0, atol=1e-9)
+    torch.testing.assert_close(found.q_value, q_value, rtol=0.0, atol=1e-9)
+    torch.testing.assert_close(found.value, (found.policy * q_value).sum(1), rtol=0.0, atol=1e-9)
+    torch.testing.assert_close(found.visitation, visitation(mdp, found.policy, 0.9), rtol=0.0, atol=1e-9)
+    assert found.expected_return == pytest.approx(float(mdp.start @ found.value), abs=1e-10)
+    torch.testing.assert_close(found.entropy, -(found.policy * found.policy.log()).sum(1), rtol=0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.3, 2.0])
+def test_on_a_bandit_it_does_not_matter_where_the_entropy_is(temperature):
+    exact = bandit_optimum(torch.tensor([0.0, 0.5, 1.0]), temperature)
+    found = loss_only_fixed_point(bandit([0.0, 0.5, 1.0]), temperature, 0.9).policy[0]
+    torch.testing.assert_close(found, exact, rtol=0.0, atol=1e-10)
+
+
+def test_without_a_future_it_does_not_matter_where_the_entropy_is():
+    mdp = random_mdp(1)
+    soft, loss_only = soft_value_iteration(mdp, 0.3, 0.0).policy, loss_only_fixed_point(mdp, 0.3, 0.0).policy
+    torch.testing.assert_close(loss_only[:-1], soft[:-1], rtol=0.0, atol=1e-10)
+
+
+def test_on_the_chain_entropy_in_the_loss_and_in_the_reward_ask_for_different_policies():
+    mdp = Chain().mdp
+    loss_only = loss_only_fixed_point(mdp, 0.2, 0.9)
+    distance = compare(loss_only.policy, mdp, 0.2, 0.9)
+    assert 0.045 < distance.kl < 0.06
+    assert distance.soft_regret > 0.01
+    # What it keeps of the plain return it loses in entropy: it does not seek states in which it can stay random.
+    assert loss_only.expected_return > soft_value_iteration(mdp, 0.2, 0.9).expected_return
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_loss_only_fixed_point_is_no_better_than_the_optimum_in_any_state(seed):
+    mdp = random_mdp(seed)
+    policy = loss_only_fixed_point(mdp, 0.3, 0.9).policy
+    value = evaluate_policy(mdp, policy, 0.9, temperature=0.3)
+    assert (value <= soft_value_iteration(mdp, 0.3, 0.9).value + 1e-10).all()
+
+
+def test_loss_only_fixed_point_is_uniform_at_a_large_temperature_and_greedy_at_a_small_one():
+    mdp = bandit([0.0, 0.5, 1.0])
+    uniform = loss_only_fixed_point(mdp, 1e6, 0.9).policy
+    torch.testing.assert_close(uniform, torch.full_like(uniform, 1 / 3), rtol=1e-5, atol=0.0)
+    assert loss_only_fixed_point(mdp, 1e-3, 0.9).policy[0].tolist() == pytest.approx([0.0, 0.0, 1.0], abs=1e-12)
+
+
+def test_loss_only_fixed_point_of_a_grid_world_is_one():
+    mdp = FourRooms().mdp
+    found = loss_only_fixed_point(mdp, 0.01, 0.99)
+    q_value = mdp.earned + 0.99 * (mdp.continuation @ evaluate_policy(mdp, found.policy, 0.99))
+    torch.testing.assert_close(found.policy, (q_value / 0.01).softmax(1), rtol=0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-9])
+def test_loss_only_fixed_point_at_a_tiny_temperature_takes_no_longer_than_at_others(monkeypatch, temperature):
+    """Where advantages are normalised the effective temperature of a settled policy is that small."""
+    rounds, evaluate = [], oracle.evaluate_policy
+
+    def counted(*arguments):
+        rounds.append(arguments)
+        if len(rounds) > 1000:
+            raise RuntimeError("more than 1000 rounds")
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(oracle, "evaluate_policy", counted)
+    policy = loss_only_fixed_point(bandit([0.0, 0.5, 1.0]), temperature, 0.9).policy[0]
+    assert policy.tolist() == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("temperature", "gamma", "words"),
+    [(0.0, 0.9, "temperature must be > 0"), (-1.0, 0.9, "temperature must be"), (0.1, 1.1, "gamma must be"),
+     (math.nan, 0.9, "temperature must be")],
+)  # fmt: skip
+def test_loss_only_fixed_point_refuses_arguments_out_of_range(temperature, gamma, words):
+    with pytest.raises(ValueError, match=words):
+        loss_only_fixed_point(bandit([0.0, 1.0]), temperature, gamma)

@@ -3,19 +3,24 @@
 import json
 import math
 import xml.etree.ElementTree as ET
-from dataclasses import replace
+from dataclasses import fields, replace
 
-import numpy as np
 import pytest
 import torch
 
 from entropic_rl.agents import A2C, PPO, A2CConfig, PPOConfig
+from entropic_rl.cell import Cell
 from entropic_rl.config import RunConfig
+from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.evaluate_run import evaluate_directory
-from entropic_rl.plots import plot_comparison, plot_run
+from entropic_rl.plots import plot_run
 from entropic_rl.run_directory import check_run_directory, read_json, read_metrics, write_json
-from entropic_rl.runs import Cell, load_device, train_cells
+from entropic_rl.runs import load_device, train_cells
+from entropic_rl.spaces import action_spec, observation_spec
+from entropic_rl.streams import Stream
+from entropic_rl.training import train
+from entropic_rl.vector import EnvBatch
 
 RUN = RunConfig(env="CartPole-v1", total_timesteps=512, n_envs=2, eval_episodes=4, seed=3, device="cpu", num_threads=1)
 CONFIG = PPOConfig(n_steps=64, batch_size=32, n_epochs=2, ent_coef=0.01, net_arch=(16,))
@@ -29,7 +34,7 @@ FILES = {
 def single(tmp_path_factory):
     """One finished training: its directory and its summary."""
     directory = tmp_path_factory.mktemp("single") / "run"
-    [summary] = train_cells("ppo", PPO, [Cell(RUN, CONFIG, directory)], progress=False)
+    [summary] = train_cells(PPO, [Cell("ppo", RUN, CONFIG, directory)])
     return directory, summary
 
 
@@ -38,11 +43,11 @@ def batch(tmp_path_factory):
     """Three cells trained together; the second is the single training above."""
     out = tmp_path_factory.mktemp("batch")
     cells = [
-        Cell(RUN, replace(CONFIG, ent_coef=0.5), out / "a"),
-        Cell(RUN, CONFIG, out / "b"),
-        Cell(replace(RUN, seed=4), CONFIG, out / "c"),
+        Cell("ppo", RUN, replace(CONFIG, ent_coef=0.5), out / "a"),
+        Cell("ppo", RUN, CONFIG, out / "b"),
+        Cell("ppo", replace(RUN, seed=4), CONFIG, out / "c"),
     ]
-    return cells, train_cells("ppo", PPO, cells, progress=False)
+    return cells, train_cells(PPO, cells)
 
 
 def texts(path):
@@ -75,7 +80,7 @@ def test_config_holds_every_setting_and_what_it_ran_on(single):
     stored = json.loads((single[0] / "config.json").read_text())
     assert stored["agent"] == "ppo"
     for settings in (RUN, CONFIG):
-        for name in settings.__dataclass_fields__:
+        for name in (field.name for field in fields(settings)):
             value = SETTLED.get(name, getattr(settings, name))
             assert stored[name] == (list(value) if isinstance(value, tuple) else value), name
     assert {"torch", "gymnasium", "python", "entropic-rl"} <= set(stored["versions"])
@@ -131,16 +136,120 @@ def test_cell_of_a_batch_can_be_evaluated_by_itself(batch):
         assert result["mean_reward"] == pytest.approx(summary["eval/mean_reward"], rel=1e-6)
 
 
+# A run is the same alone and in any batch: at the level of the training loop, in float64
+
+SMALL = {
+    PPO: PPOConfig(n_steps=16, batch_size=10, n_epochs=2, net_arch=(8, 8)),
+    A2C: A2CConfig(n_steps=16, net_arch=(8, 8)),
+}
+DRAWN_PER_RUN = ("initialisation", "environment", "action", "minibatch")  # an env's own streams are one per copy
+
+
+def variants(agent_class):
+    """Cells that differ in what those of a batch may differ in; the first and the last differ in the seed alone."""
+    base = SMALL[agent_class]
+    return [
+        (base, 5),
+        (replace(base, ent_coef=0.1, gamma=0.9), 6),
+        (replace(base, ent_coef="linear:0.3:0", vf_coef=0.1, learning_rate=1e-2, max_grad_norm=0.1), 5),
+        (replace(base, gae_lambda=0.5, learning_rate="linear:0.01:0"), 8),
+        (base, 7),
+    ]
+
+
+def record_words(monkeypatch):
+    """Every random word that is drawn from now on, by the name of its stream: a list of ``[R, ...]``."""
+    drawn, words_of, begin = {}, Stream._words, Stream.__init__
+
+    def named(self, seeds, name, **options):
+        self.name = name
+        begin(self, seeds, name, **options)
+
+    def recording(self, n_draws, n):
+        words = words_of(self, n_draws, n)
+        drawn.setdefault(self.name, []).append(words)
+        return words
+
+    monkeypatch.setattr(Stream, "__init__", named)
+    monkeypatch.setattr(Stream, "_words", recording)
+    return drawn
+
+
+def trained(agent_class, cells, env_id, backend, *, iterations=10, n_envs=2):
+    """Final parameters, observations, actions and random words of each of R runs that are trained together."""
+    configs, seeds = [config for config, _ in cells], [seed for _, seed in cells]
+    vector_env = make_vector_env(env_id, len(cells) * n_envs, backend=backend)
+    observation = observation_spec(vector_env.single_observation_space)
+    action = action_spec(vector_env.single_action_space)
+    seen, taken = [], []
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        words = record_words(monkeypatch)
+        envs = EnvBatch(vector_env, len(cells), observation=observation, action=action, dtype=torch.float64)
+        agent = agent_class(
+            configs, seeds, obs_size=observation.size, action=action, n_envs=n_envs, dtype=torch.float64
+        )
+        act = agent.act
+
+        def watched(obs):
+            seen.append(obs.clone())
+            taken.append(act(obs))
+            return taken[-1]
+
+        agent.act = watched
+        list(train(agent, envs, total_timesteps=iterations * agent.n_steps * n_envs, seeds=seeds))
+    envs.close()
+    return [
+        {
+            "params": agent.policy.params.values[run],
+            "obs": torch.stack(seen)[:, run],
+            "actions": torch.stack(taken)[:, run],
+            **{
+                name: torch.cat([part[run].flatten() for part in words[name]])
+                for name in DRAWN_PER_RUN
+                if name in words
+            },
+        }
+        for run in range(len(cells))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "backend"),
+    [
+        ("CartPole-v1", "batched"),
+        ("entropic_rl/RiverSwim-v0", "batched"),
+        ("CartPole-v1", "sync"),
+        ("Pendulum-v1", "sync"),
+    ],
+)
+@pytest.mark.parametrize("agent_class", [PPO, A2C])
+def test_run_is_the_same_alone_and_beside_any_others(agent_class, env_id, backend):
+    cells = variants(agent_class)
+    together = trained(agent_class, cells, env_id, backend)
+    assert not torch.equal(together[0]["params"], together[4]["params"])
+    discrete = env_id != "Pendulum-v1"  # equal random numbers make equal actions
+    for chosen in ([1], [2, 0, 4]):  # alone, and with cells removed and in another order
+        apart = trained(agent_class, [cells[i] for i in chosen], env_id, backend)
+        for own, other in zip(apart, [together[i] for i in chosen], strict=True):
+            assert own.keys() >= {"initialisation", "environment", "action"}
+            assert ("minibatch" in own) is (agent_class is PPO)
+            for name, values in own.items():
+                if name in DRAWN_PER_RUN or (discrete and name in ("obs", "actions")):
+                    assert torch.equal(values, other[name]), name
+                else:
+                    torch.testing.assert_close(values, other[name], rtol=0, atol=1e-9)
+
+
 def test_evaluation_during_training_follows_its_frequency(tmp_path):
     run = replace(RUN, eval_freq=256, eval_episodes=2)
-    train_cells("ppo", PPO, [Cell(run, CONFIG, tmp_path / "run")], progress=False)
+    train_cells(PPO, [Cell("ppo", run, CONFIG, tmp_path / "run")])
     evaluated = [row["global_step"] for row in read_metrics(tmp_path / "run") if "eval/mean_reward" in row]
     assert evaluated == [256, 512]
 
 
 def test_evaluation_during_training_does_not_change_training(tmp_path, single):
     run = replace(RUN, eval_freq=128)
-    train_cells("ppo", PPO, [Cell(run, CONFIG, tmp_path / "run")], progress=False)
+    train_cells(PPO, [Cell("ppo", run, CONFIG, tmp_path / "run")])
     for name in ("train/loss", "rollout/ep_rew_mean"):
         assert [row.get(name) for row in read_metrics(tmp_path / "run")] == [
             row.get(name) for row in read_metrics(single[0])
@@ -150,23 +259,23 @@ def test_evaluation_during_training_does_not_change_training(tmp_path, single):
 def test_normalisation_statistics_travel_with_the_policy(tmp_path):
     run = replace(RUN, env="Pendulum-v1", total_timesteps=64, eval_episodes=2)
     config = A2CConfig(net_arch=(8,), normalize_obs=True, normalize_reward=True)
-    [summary] = train_cells("a2c", A2C, [Cell(run, config, tmp_path / "run")], progress=False)
+    [summary] = train_cells(A2C, [Cell("ppo", run, config, tmp_path / "run")])
     result = evaluate_directory(tmp_path / "run", episodes=2, seed=run.eval_seed)
     assert result["mean_reward"] == summary["eval/mean_reward"]
     assert summary["eval/mean_reward"] < -20.0  # raw returns, not normalised ones
 
 
 def test_cells_may_not_differ_in_structure(tmp_path):
-    cells = [Cell(RUN, CONFIG, tmp_path / "a"), Cell(RUN, replace(CONFIG, n_steps=32), tmp_path / "b")]
+    cells = [Cell("ppo", RUN, CONFIG, tmp_path / "a"), Cell("ppo", RUN, replace(CONFIG, n_steps=32), tmp_path / "b")]
     with pytest.raises(ConfigError, match=r"n_steps differs between runs of one batch: \['32', '64'\]"):
-        train_cells("ppo", PPO, cells, progress=False)
+        train_cells(PPO, cells)
     assert not list(tmp_path.iterdir())
 
 
 def test_missing_tensorboard_is_told_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match=r'pip install ".*tensorboard'):
-        train_cells("ppo", PPO, [Cell(replace(RUN, tensorboard=True), CONFIG, tmp_path / "run")], progress=False)
+        train_cells(PPO, [Cell("ppo", replace(RUN, tensorboard=True), CONFIG, tmp_path / "run")])
     assert not list(tmp_path.iterdir())
 
 
@@ -181,7 +290,7 @@ def test_failed_training_keeps_the_rows_it_wrote(tmp_path, monkeypatch):
 
     monkeypatch.setattr(PPO, "update", failing)
     with pytest.raises(KeyboardInterrupt):
-        train_cells("ppo", PPO, [Cell(RUN, CONFIG, tmp_path / "run")], progress=False)
+        train_cells(PPO, [Cell("ppo", RUN, CONFIG, tmp_path / "run")])
     assert [row["global_step"] for row in read_metrics(tmp_path / "run")] == [128, 256]
     assert not (tmp_path / "run" / "summary.json").exists()
 
@@ -265,15 +374,6 @@ def test_figures_of_a_run_without_finished_episodes_are_drawn(tmp_path):
     assert "a & b < c" in texts(tmp_path / "learning_curve.svg")
 
 
-def test_comparison_figure_names_every_coefficient(tmp_path):
-    steps = np.array([1000.0, 2000.0])
-    curves = {"0.0": [(steps, steps)], "0.1": [(steps, steps), (steps[:1], steps[:1])], "never": []}
-    plot_comparison(curves, curves, tmp_path / "c.svg", title="PPO", max_entropy=0.69, threshold=1500.0)
-    text = texts(tmp_path / "c.svg")
-    for expected in ("PPO", "0.0", "0.1", "ent_coef", "threshold", "uniform policy", "environment steps"):
-        assert expected in text
-
-
 def test_figures_are_the_same_bytes_each_time(tmp_path):
     rows = [{"global_step": 10.0, "train/entropy": 0.5, "rollout/ep_rew_mean": 3.0}]
     drawn = []
@@ -284,7 +384,7 @@ def test_figures_are_the_same_bytes_each_time(tmp_path):
 
 
 def test_interrupted_training_keeps_the_policy(tmp_path, monkeypatch):
-    cell = Cell(RUN, CONFIG, tmp_path / "run")
+    cell = Cell("ppo", RUN, CONFIG, tmp_path / "run")
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
@@ -292,5 +392,5 @@ def test_interrupted_training_keeps_the_policy(tmp_path, monkeypatch):
 
     monkeypatch.setattr("entropic_rl.runs.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train_cells("ppo", PPO, [cell], progress=False)
+        train_cells(PPO, [cell])
     assert evaluate_directory(cell.directory, episodes=2)["episodes"] == 2

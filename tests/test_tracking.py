@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from entropic_rl.agents import PPO, PPOConfig
+from entropic_rl.cell import Cell
+from entropic_rl.cli import main
 from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.run_directory import read_metrics
-from entropic_rl.runs import Cell, train_cells
+from entropic_rl.runs import train_cells
 from entropic_rl.tracking import Recorder, versions
 
 RUN = RunConfig(env="CartPole-v1", total_timesteps=192, n_envs=2, eval_episodes=2, seed=3, device="cpu", num_threads=1)
@@ -28,7 +30,7 @@ ROWS = [{"global_step": 10.0, "train/entropy": 0.5}, {"global_step": 20.0, "trai
 def tracked(tmp_path_factory):
     """The directory of a training that was mirrored to W&B (offline) and TensorBoard."""
     directory = tmp_path_factory.mktemp("tracked") / "the-run"
-    train_cells("ppo", PPO, [Cell(TRACKED, CONFIG, directory)], progress=False)
+    train_cells(PPO, [Cell("ppo", TRACKED, CONFIG, directory)])
     return directory
 
 
@@ -200,9 +202,9 @@ def test_failed_training_is_marked_as_failed(tmp_path, runs, monkeypatch):
         raise RuntimeError("diverged")
 
     monkeypatch.setattr(PPO, "update", failing)
-    cell = Cell(tracking(wandb_mode="offline"), CONFIG, tmp_path / "run")
+    cell = Cell("ppo", tracking(wandb_mode="offline"), CONFIG, tmp_path / "run")
     with pytest.raises(RuntimeError, match="diverged"):
-        train_cells("ppo", PPO, [cell], progress=False)
+        train_cells(PPO, [cell])
     assert runs[0].exit_codes == [1]
 
 
@@ -216,6 +218,89 @@ def test_nothing_is_imported_from_wandb_unless_tracking():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+# A comparison
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    """The directory of a comparison of two coefficients that was mirrored to W&B, offline, by one worker."""
+    out = tmp_path_factory.mktemp("compared") / "the-comparison"
+    words = [
+        "--env",
+        "CartPole-v1",
+        "--preset",
+        "none",
+        "--ent-coef",
+        "0",
+        "linear:0.1:0",
+        "--seeds",
+        "1",
+        "--seed",
+        "4",
+    ]
+    small = ["--total-timesteps", "64", "--n-steps", "32", "--net-arch", "8", "--eval-episodes", "2", "--device", "cpu"]
+    tracked = ["--track", "--wandb-mode", "offline", "--wandb-project", "a-project", "--wandb-tags", "one"]
+    means = ["--parallel", "batch", "--no-progress", "--out", str(out)]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.mktemp("wandb")))  # tables wait there for a server
+        assert main(["compare", "a2c", *words, *small, *tracked, *means]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def mirrored(comparison):
+    """What was mirrored of each cell, by its name, and of the comparison, by that of its directory."""
+    directories = [*sorted((comparison / "cells").iterdir()), comparison]
+    return {directory.name: inspect(directory) for directory in directories}
+
+
+CELLS = ["ent_coef_0__seed_4", "ent_coef_linear-0.1-0__seed_4"]
+closing = pytest.mark.filterwarnings("ignore::ResourceWarning")  # until pool.py closes its pipes: test_files_are_closed
+
+
+@closing
+def test_comparison_is_a_group_of_a_run_per_cell_and_a_summary(mirrored):
+    assert list(mirrored) == [*CELLS, "the-comparison"]
+    for name, records in mirrored.items():
+        run = of_type(records, "run")[0]
+        assert (run["display_name"], run["run_group"], run["project"]) == (name, "the-comparison", "a-project")
+        assert run["tags"] == ["one"]
+        assert of_type(records, "exit")[0].get("exit_code", 0) == 0
+    assert len({of_type(records, "run")[0]["run_id"] for records in mirrored.values()}) == 3
+
+
+@closing
+def test_only_the_summary_of_a_comparison_has_its_job_type(mirrored):
+    types = {name: of_type(records, "run")[0]["job_type"] for name, records in mirrored.items()}
+    assert types == {**dict.fromkeys(CELLS, "train"), "the-comparison": "compare"}
+
+
+@closing
+def test_every_row_of_a_cell_is_in_its_run(comparison, mirrored):
+    for name in CELLS:
+        history = [item["item"] for item in of_type(mirrored[name], "history")]
+        rows = read_metrics(comparison / "cells" / name)
+        assert [{key: row[key] for key in own} for row, own in zip(history, rows, strict=True)] == rows
+        config = of_type(mirrored[name], "run")[0]["config"]["update"]
+        assert (config["agent"], config["seed"]) == ("a2c", 4)
+        assert config["ent_coef"] == (0.0 if name == CELLS[0] else "linear:0.1:0")
+
+
+@closing
+def test_summary_run_has_the_grid_the_tables_and_the_verdict(mirrored):
+    records = mirrored["the-comparison"]
+    config = of_type(records, "run")[0]["config"]["update"]
+    assert config["sweep"] == {"ent_coef": [0.0, "linear:0.1:0"]}
+    assert config["seeds"] == [4]
+    final = {}
+    for summary in of_type(records, "summary"):
+        final |= summary["update"]
+    assert final["table/groups.nrows"] == final["table/runs.nrows"] == 2
+    assert {"figure/returns.path", "figure/entropy.path"} <= final.keys()
+    assert final["verdict"]
+    assert {"return_iqm/0", "return_iqm/linear:0.1:0", "entropy/0", "entropy/linear:0.1:0"} <= final.keys()
 
 
 # TensorBoard

@@ -63,6 +63,7 @@ def test_every_run_has_a_row_of_finite_numbers_under_the_common_names():
         "rollout/n_episodes", "train/loss", "train/policy_gradient_loss", "train/value_loss", "train/entropy",
         "train/approx_kl", "train/clip_fraction", "train/grad_norm", "train/ent_coef", "train/effective_temperature",
         "train/explained_variance", "train/learning_rate", "train/clip_range", "explore/policy_entropy",
+        "explore/policy_entropy_q10", "explore/policy_entropy_q50", "explore/policy_entropy_q90",
     }  # fmt: skip
     for row in record.rows:
         assert set(row) == names

@@ -163,7 +163,7 @@ def analyse(
         best=best.name,
         robust=tuple(groups[i].name for i in robust),
         explained=st.explained_variance_share([group.returns for group in groups]),
-        uniform=tuple(g.name for g in groups if max_entropy and g.measures["entropy"].value >= _UNIFORM * max_entropy),
+        uniform=tuple(group.name for group in groups if _is_uniform(group, max_entropy)),
     )
 
 
@@ -210,6 +210,8 @@ def _group(
     outcomes = [outcome for outcome in everything if outcome.error is None]
 
     def estimate(values: Sequence[float], statistic: Callable[[np.ndarray], Any] = st.mean) -> Estimate:
+        if not np.isfinite(values).all():
+            return Estimate(math.nan, math.nan, math.nan)
         return st.bootstrap(np.array(values, dtype=float), statistic, generator)
 
     summaries = [outcome.summary for outcome in outcomes]
@@ -239,6 +241,12 @@ def _group(
         first_reward=_event(outcomes, [summary.get("explore/first_reward") for summary in summaries]),
         n_failed=None if threshold is None else sum(value < threshold for value in returns),
     )
+
+
+def _is_uniform(group: Group, max_entropy: float | None) -> bool:
+    if max_entropy is None or "entropy" not in group.measures:
+        return False
+    return group.measures["entropy"].value >= _UNIFORM * max_entropy
 
 
 def _auc(outcome: Outcome) -> float:

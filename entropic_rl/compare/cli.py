@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from entropic_rl.cell import settings_class
 from entropic_rl.compare.execute import Means, execute, pending
 from entropic_rl.compare.grid import FILE, Plan, make_plan, read_plan
 from entropic_rl.config import RunConfig, field_docs, load_yaml
-from entropic_rl.errors import ConfigError, RunDirectoryError
+from entropic_rl.errors import ConfigError, RunDirectoryError, UserError
 from entropic_rl.flags import Parser, add_settings, given
 from entropic_rl.resolve import add_common_flags, check_device, check_environment, preset_for, show_config
 from entropic_rl.run_directory import check_run_directory
@@ -39,18 +40,21 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
         return _VERBS[arguments[0]](f"{prog} {arguments[0]}", arguments[1:])
     agents, rest = _split_agents(arguments)
     if not agents:
-        _general_parser(prog).parse(rest)  # answers --help
+        if {"-h", "--help"} & {*rest}:
+            _general_parser(prog).parse(["--help"])
         raise ConfigError(f"AGENT is missing: expected one or more of {', '.join(AGENT_CONFIGS)}, sb3:ALGORITHM")
     args = _agents_parser(prog, agents).parse(rest)
     plan = _plan(agents, args)
     first_run, first_config = next(iter(plan.bases.values()))
     if args.show_config:
-        return show_config(agents[0], first_run, first_config)
+        swept = {field: list(values) for field, values in plan.sweep.items() if field != "agent"}
+        return show_config(agents[0], first_run, first_config, swept)
     if args.emit_wandb_sweep is not None:
         from entropic_rl.compare.wandb_sweep import write_sweep
 
         write_sweep(plan, args.emit_wandb_sweep)
         return 0
+    _check_means(args)
     if args.out is None:
         raise ConfigError("--out is missing: give a new or empty directory, where everything goes")
     if (args.out / FILE).exists():
@@ -61,9 +65,7 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
         print(f"{prog}: warning: one seed shows no spread; give --seeds 4 or more", file=sys.stderr)
     if args.progress and any(preset_for(agent, args.preset, env) for agent, env in plan.bases):
         print("starting from presets; --preset none for the plain defaults", file=sys.stderr)
-    args.out.mkdir(parents=True, exist_ok=True)
-    plan.write(args.out)
-    return _train_and_report(prog, plan, args)
+    return _begin(prog, plan, args)
 
 
 def resume(prog: str, arguments: Sequence[str]) -> int:
@@ -74,6 +76,7 @@ def resume(prog: str, arguments: Sequence[str]) -> int:
     _add_directory(parser)
     _add_means(parser)
     args = parser.parse(arguments)
+    _check_means(args)
     plan = read_plan(args.out)
     if args.progress:
         print(f"{len(pending(plan, args.out))} of {len(plan.cells(args.out))} runs are missing", file=sys.stderr)
@@ -91,6 +94,7 @@ def add(prog: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--add-seeds", type=int, default=0, metavar="N", help="further seeds for every group")
     _add_means(parser)
     args, further = parser.parse_known_args(arguments)
+    _check_means(args)
     plan = read_plan(args.out)
     sweep = _further_values(parser, further)
     if args.add_seeds < 0 or (args.add_seeds == 0 and not sweep):
@@ -117,6 +121,24 @@ def summary(prog: str, arguments: Sequence[str]) -> int:
 
 
 _VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {"resume": resume, "add": add, "summary": summary}
+
+
+def _begin(prog: str, plan: Plan, args: Namespace) -> int:
+    """Train a new comparison; if nothing could be, for a reason the user can mend, nothing is left."""
+    existed = args.out.exists()
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        plan.write(args.out)
+    except OSError as error:
+        raise RunDirectoryError(f"--out: cannot make {args.out}: {error.strerror}; choose another") from None
+    try:
+        return _train_and_report(prog, plan, args)
+    except UserError:
+        for path in args.out.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not existed:
+            args.out.rmdir()
+        raise
 
 
 def _train_and_report(prog: str, plan: Plan, args: Namespace) -> int:
@@ -202,6 +224,11 @@ def _add_means(parser: Parser) -> None:
         group.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
 
 
+def _check_means(args: Namespace) -> None:
+    if args.workers is not None and args.workers < 1:
+        raise ConfigError(f"--workers: expected at least 1, got {args.workers}")
+
+
 def _add_analysis(parser: Parser) -> None:
     group = parser.add_argument_group("how it is read")
     group.add_argument("--threshold", type=float, metavar="X", help="return that counts as learned [the env's own]")
@@ -240,8 +267,9 @@ def _further_values(parser: Parser, words: Sequence[str]) -> dict[str, Any]:
     sweep: dict[str, list[str]] = {}
     for word in words:
         if word.startswith("--"):
-            field = word.removeprefix("--").replace("-", "_")
-            sweep[field] = []
+            flag, _, value = word.partition("=")
+            field = flag.removeprefix("--").replace("-", "_")
+            sweep[field] = [value] if value else []
         elif not sweep:
             parser.error(f"unknown argument {word!r}")
         else:

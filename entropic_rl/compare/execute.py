@@ -58,17 +58,16 @@ def execute(plan: Plan, out: Path, means: Means) -> int:
     Raises:
         UserError: nothing could be trained, for a reason the user can mend.
     """
+    group = out.absolute().name
     cells = [
-        replace(cell, run=replace(cell.run, wandb_group=cell.run.wandb_group or out.name))
-        for cell in pending(plan, out)
+        replace(cell, run=replace(cell.run, wandb_group=cell.run.wandb_group or group)) for cell in pending(plan, out)
     ]
     if not cells:
         return 0
     started = time.perf_counter()
-    n_workers = means.n_workers or (1 if _on_gpu(cells[0].run.device) or means.parallel == "batch" else n_cores())
-    jobs = make_jobs(
-        cells, _estimate, parallel=means.parallel, n_workers=n_workers, memory=int(_SHARE * available_memory())
-    )
+    memory = int(_SHARE * available_memory())
+    n_workers = means.n_workers or _default_workers(cells, means.parallel, memory)
+    jobs = make_jobs(cells, _estimate, parallel=means.parallel, n_workers=n_workers, memory=memory)
     for cell in cells:
         shutil.rmtree(cell.directory, ignore_errors=True)
     groups = [plan.group(cell) for cell in cells]
@@ -86,27 +85,41 @@ def execute(plan: Plan, out: Path, means: Means) -> int:
             else:
                 shown.note(runs, event["note"])
 
-        ended = run_jobs(jobs, n_workers, job_type="compare", tell=tell)
-    n_failed = _note_failures(jobs, ended)
+        ended = run_jobs(jobs, n_workers, job_type="train", tell=tell)
+    failures = _note_failures(jobs, ended)
     _write_session(out, jobs, ended, n_workers, time.perf_counter() - started)
-    if n_failed == len(cells):
-        raise UserError(f"no run finished: {next(end.error for end in ended if end.error)}")
+    n_failed = sum(map(len, failures.values()))
+    if n_failed == len(plan.cells(out)):
+        raise UserError("; ".join(failures))
+    for reason, names in failures.items():
+        first = ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
+        print(f"{len(names)} runs failed ({first}): {reason}", file=sys.stderr)
     return n_failed
 
 
-def _note_failures(jobs: Sequence[Job], ended: Sequence[Ended]) -> int:
-    """Write down and say which cells did not finish, and why; returns how many."""
-    n_failed = 0
+def _default_workers(cells: Sequence[Cell], parallel: Parallel, memory: int) -> int:
+    """One process per core, if a run fits into the memory of each; one where there is a GPU to share."""
+    if parallel == "batch" or _on_gpu(cells[0].run.device):
+        return 1
+    return max(1, min(n_cores(), memory // max(_estimate([cell]) for cell in _one_of_each(cells))))
+
+
+def _one_of_each(cells: Sequence[Cell]) -> list[Cell]:
+    """A cell of every group: runs that differ by their seed take the same memory."""
+    return list({replace(cell.run, seed=0).__repr__() + repr(cell.config): cell for cell in cells}.values())
+
+
+def _note_failures(jobs: Sequence[Job], ended: Sequence[Ended]) -> dict[str, list[str]]:
+    """Write down which cells did not finish, and why; returns their names by reason."""
+    failures: dict[str, list[str]] = {}
     for job, end in zip(jobs, ended, strict=True):
-        lost = [cell for cell in job.cells if not (cell.directory / "summary.json").exists()]
-        n_failed += len(lost)
-        for cell in lost:
-            cell.directory.mkdir(parents=True, exist_ok=True)
-            write_json(cell.directory / FAILED, {"error": end.error or "it left no summary"})
-        if lost:
-            names = ", ".join(cell.directory.name for cell in lost[:4]) + (" ..." if len(lost) > 4 else "")
-            print(f"{len(lost)} runs failed ({names}): {end.error}", file=sys.stderr)
-    return n_failed
+        error = end.error or "it left no summary"
+        for cell in job.cells:
+            if not (cell.directory / "summary.json").exists():
+                cell.directory.mkdir(parents=True, exist_ok=True)
+                write_json(cell.directory / FAILED, {"error": error})
+                failures.setdefault(error, []).append(cell.directory.name)
+    return failures
 
 
 def _write_session(out: Path, jobs: Sequence[Job], ended: Sequence[Ended], n_workers: int, seconds: float) -> None:

@@ -6,7 +6,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,7 @@ class Picture:
         name: for its id on the page.
         title: above it.
         caption: what it shows and how to read it.
-        svg: the drawing.
+        svg: the drawing, as a file of its own.
         wide: whether it takes the whole width of the page.
     """
 
@@ -47,14 +47,16 @@ class Picture:
     svg: str
     wide: bool = False
 
+    @property
+    def inline(self) -> str:
+        """The drawing for the inside of a page that holds others: scaled by the page, its ids its own."""
+        return _for_page(self.svg, self.name)
+
 
 def pictures(section: Section, prefix: str = "") -> list[Picture]:
     """All figures that the record of an environment's runs allows; ``prefix`` keeps ids of several apart."""
     found = [picture for maker in _MAKERS if (picture := maker(section)) is not None]
-    return [
-        Picture(prefix + one.name, one.title, one.caption, _for_page(one.svg, prefix + one.name), one.wide)
-        for one in found
-    ]
+    return [replace(picture, name=prefix + picture.name) for picture in found]
 
 
 def _learning(section: Section) -> Picture | None:
@@ -139,6 +141,7 @@ def _response(section: Section) -> Picture | None:
     for i, group in enumerate(groups):
         others = {field: value for field, value in group.point.items() if field != section.field}
         lines.setdefault(", ".join(f"{field} {label(value)}" for field, value in others.items()), []).append(i)
+    lines = {name: sorted(members, key=positions.__getitem__) for name, members in lines.items()}
     return Picture(
         "response",
         f"Response to {section.field}",
@@ -298,7 +301,7 @@ def _for_page(svg: str, name: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     width, box = re.search(r'width="([\d.]+)pt".*?viewBox="([^"]*)"', svg[: svg.index(">")], re.DOTALL).groups()  # type: ignore[union-attr]
     head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    largest = 1.9 * float(width)  # beyond, text would be larger than that of the page
+    largest = 1.5 * float(width)  # beyond, text would be larger than that of the page
     svg = f'{head} viewBox="{box}" style="max-width: {largest:.0f}px" role="img">{svg[svg.index(">") + 1 :]}'
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
 

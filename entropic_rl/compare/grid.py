@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from entropic_rl.cell import Cell, settings_class
 from entropic_rl.config import RunConfig, build, field_docs, jsonable
-from entropic_rl.errors import ConfigError
+from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.flags import scalar_fields
 from entropic_rl.resolve import check_together, layered
 from entropic_rl.run_directory import read_json, write_json
@@ -94,12 +95,22 @@ class Plan:
                     f"{_flag(field)}: expected one of what this comparison sweeps ({swept}); start another"
                 )
         merged = {field: (*values, *sweep.get(field, ())) for field, values in self.sweep.items()}
+        agents = merged.get("agent", tuple(agent for agent, _ in self.bases)[:1])
+        _check_sweepable(agents, merged)
         bases = dict(self.bases)
         for agent, env in itertools.product(merged.get("agent", [None]), merged.get("env", [None])):
             _add_base(bases, agent, env, preset_choice)
+        canonical = _canonical(merged, bases)
+        if not self.together:
+            canonical = {field: _in_place(values, self.sweep[field]) for field, values in canonical.items()}
         last = max(self.seeds)
+        build(RunConfig, {"env": "-", "seed": last + n_more_seeds})
         seeds = (*self.seeds, *range(last + 1, last + 1 + n_more_seeds))
-        return replace(self, sweep=_canonical(merged, bases), seeds=seeds, bases=bases).checked()
+        grown = replace(self, sweep=canonical, seeds=seeds, bases=bases, baseline=None).checked()
+        if self.baseline is None:
+            return grown
+        member = next(cell for cell in self.cells(Path()) if self.group(cell) == self.baseline)
+        return replace(grown, baseline=grown.group(member))
 
     def checked(self) -> Plan:
         """The same, if every cell's settings fit together and the baseline is one of the groups.
@@ -107,7 +118,17 @@ class Plan:
         Raises:
             ConfigError: they do not, or it is not.
         """
-        groups = dict.fromkeys(self.group(cell) for cell in self.cells(Path()))
+        if self.together and len({len(values) for values in self.sweep.values()}) > 1:
+            counts = ", ".join(f"{_flag(field)} {len(values)}" for field, values in self.sweep.items())
+            raise ConfigError(f"--together: expected as many values of each swept field, got {counts}")
+        cells = self.cells(Path())
+        groups = dict.fromkeys(map(self.group, cells))
+        if len({cell.directory for cell in cells}) < len(cells):
+            raise ConfigError(
+                "two runs would share a directory: expected values whose names differ in more than / and :"
+            )
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise ConfigError(f"--threshold: expected a number, got {self.threshold}")
         if self.baseline is not None and self.baseline not in groups:
             raise ConfigError(f"--baseline: expected one of {', '.join(groups)}, got {self.baseline!r}")
         return self
@@ -130,17 +151,15 @@ def read_plan(out: Path) -> Plan:
     """
     stored = read_json(out / FILE, expected="the --out of a comparison")
     bases = {}
-    for base in stored["bases"]:
-        run = build(RunConfig, base["run"])
-        bases[base["agent"], run.env] = (run, build(settings_class(base["agent"]), base["config"]))
-    return Plan(
-        sweep={field: tuple(values) for field, values in stored["sweep"].items()},
-        seeds=tuple(stored["seeds"]),
-        bases=bases,
-        together=stored["together"],
-        threshold=stored["threshold"],
-        baseline=stored["baseline"],
-    )
+    try:
+        for base in stored["bases"]:
+            run = build(RunConfig, base["run"])
+            bases[base["agent"], run.env] = (run, build(settings_class(base["agent"]), base["config"]))
+        sweep = {field: tuple(values) for field, values in stored["sweep"].items()}
+        rest = {name: stored[name] for name in ("together", "threshold", "baseline")}
+        return Plan(sweep=sweep, seeds=tuple(stored["seeds"]), bases=bases, **rest)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunDirectoryError(f"{out / FILE} is damaged: it lacks {error}") from None
 
 
 def make_plan(
@@ -185,9 +204,6 @@ def make_plan(
         threshold=threshold,
         baseline=baseline,
     )
-    if together and len({len(values) for values in plan.sweep.values()}) > 1:
-        counts = ", ".join(f"{_flag(field)} {len(values)}" for field, values in plan.sweep.items())
-        raise ConfigError(f"--together: expected as many values of each swept field, got {counts}")
     return plan.checked()
 
 
@@ -212,7 +228,6 @@ def _is_schedule(value: Any) -> bool:
 
 def _split(agents: Sequence[str], chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
     """What has one value, and what is swept; the coefficient counts as swept with one value, too."""
-    known = sweepable(agents)
     scalars = {*scalar_fields(RunConfig), *itertools.chain(*(scalar_fields(settings_class(a)) for a in agents))}
     single: dict[str, Any] = {}
     sweep: dict[str, tuple[Any, ...]] = {"agent": tuple(agents)} if len(agents) > 1 else {}
@@ -223,18 +238,23 @@ def _split(agents: Sequence[str], chosen: Mapping[str, Any]) -> tuple[dict[str, 
             single[field] = chosen[field] if values is None else values[0]
         elif not values:
             raise ConfigError(f"{_flag(field)}: expected at least one value, got none")
-        elif field not in known:
-            reason = (
-                "not every agent has it" if field not in field_docs(RunConfig) else "it belongs to the whole comparison"
-            )
-            raise ConfigError(f"{_flag(field)}: expected one value, got {len(values)}; it cannot be swept: {reason}")
         else:
             sweep[field] = tuple(values)
+    _check_sweepable(agents, sweep)
     if not sweep and "ent_coef" in single:
         sweep["ent_coef"] = (single.pop("ent_coef"),)
     if not sweep:
         raise ConfigError("--ent-coef is missing: give the coefficients to compare, such as --ent-coef 0 0.01 0.1")
     return single, sweep
+
+
+def _check_sweepable(agents: Sequence[str], sweep: Mapping[str, Sequence[Any]]) -> None:
+    known = sweepable(agents) | {"agent"}
+    for field, values in sweep.items():
+        if field not in known:
+            own = field not in field_docs(RunConfig)
+            reason = "not every agent has it" if own else "it belongs to the whole comparison"
+            raise ConfigError(f"{_flag(field)}: expected one value, got {len(values)}; it cannot be swept: {reason}")
 
 
 def _canonical(
@@ -251,6 +271,12 @@ def _canonical(
                 raise ConfigError(f"{_flag(field)}: expected different values, got {label(value)} more than once")
         checked[field] = tuple(read)
     return checked
+
+
+def _in_place(values: tuple[Any, ...], before: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Numbers added to numbers in ascending order take their place among them."""
+    numbers = all(isinstance(value, int | float) for value in values)
+    return tuple(sorted(values)) if numbers and list(before) == sorted(before) else values
 
 
 def _add_base(bases: dict[tuple[str, str], tuple[RunConfig, Any]], agent: Any, env: Any, preset_choice: str) -> None:

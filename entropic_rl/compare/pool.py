@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Queue
 from typing import IO, Any, cast
@@ -76,15 +77,13 @@ def run_jobs(
             worker = running[number]
             if event is None:
                 ended[number] = _conclude(running.pop(number))
+                tell(worker.job, {"note": "failed" if ended[number].error else "finished"})
             elif event.keys() & {"rows", "note"}:
                 tell(worker.job, event)
             else:
                 worker.last = event
     finally:  # whatever stopped this, no process is left behind
-        for worker in running.values():
-            worker.process.send_signal(signal.SIGINT)
-        for worker in running.values():
-            _await(worker)
+        _stop([*running.values()])
     return [ended[number] for number in range(len(jobs))]
 
 
@@ -103,8 +102,9 @@ def _start(number: int, job: Job, job_type: str, events: Queue[tuple[int, dict[s
     try:
         json.dump({"cells": [cell.to_json() for cell in job.cells], "job_type": job_type}, told)
         told.close()
-    except BrokenPipeError:
-        pass  # it died at once; its end says why
+    except BrokenPipeError:  # it died at once; its end says why
+        with suppress(BrokenPipeError):
+            told.close()
     threading.Thread(target=_listen, args=(number, heard, events), daemon=True).start()
     return _Worker(job, process, complaints)
 
@@ -123,7 +123,7 @@ def _conclude(worker: _Worker) -> Ended:
     code = _await(worker)
     worker.complaints.seek(0)
     lines = [line.rstrip() for line in worker.complaints if line.strip()]
-    worker.complaints.close()
+    _close(worker)
     if code == 0:
         for line in dict.fromkeys(lines):
             print(line, file=sys.stderr)
@@ -134,6 +134,25 @@ def _conclude(worker: _Worker) -> Ended:
         likely = " (out of memory?)" if -code == signal.SIGKILL else ""
         return Ended(f"its process was killed by {signal.Signals(-code).name}{likely}")
     return Ended(f"its process ended with exit code {code}: {lines[-1] if lines else 'it did not say why'}")
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    """Ask workers to stop and wait for them; a second interrupt while waiting kills them."""
+    try:
+        for worker in workers:
+            worker.process.send_signal(signal.SIGINT)
+        for worker in workers:
+            _await(worker)
+    finally:
+        for worker in workers:
+            worker.process.kill()
+            worker.process.wait()
+            _close(worker)
+
+
+def _close(worker: _Worker) -> None:
+    cast(IO[str], worker.process.stdout).close()
+    worker.complaints.close()
 
 
 def _await(worker: _Worker) -> int:

@@ -17,7 +17,7 @@ import rich.table
 import yaml
 
 from entropic_rl.compare.analysis import Section, analyse, to_json
-from entropic_rl.compare.figures import pictures
+from entropic_rl.compare.figures import Picture, pictures
 from entropic_rl.compare.grid import Plan, label
 from entropic_rl.compare.outcomes import Outcome, read_outcomes, read_sessions
 from entropic_rl.compare.tables import Table, baseline_table, group_table, run_table
@@ -43,12 +43,14 @@ class Report:
         outcomes: every cell.
         sections: numbers by environment; those in which nothing finished are absent.
         sessions: what was trained when.
+        pictures: figures by environment.
     """
 
     plan: Plan
     outcomes: list[Outcome]
     sections: list[Section]
     sessions: list[dict[str, Any]]
+    pictures: dict[str, list[Picture]]
 
     @property
     def header(self) -> str:
@@ -88,11 +90,13 @@ def read_report(plan: Plan, out: Path) -> Report:
     if not sections:
         reasons = "; ".join(dict.fromkeys(str(outcome.error) for outcome in outcomes))
         raise RunDirectoryError(f"no run of {out} has finished ({reasons}): expected at least one; resume it")
-    return Report(plan, outcomes, sections, read_sessions(out))
+    prefixes = [f"e{i}-" if len(sections) > 1 else "" for i in range(len(sections))]
+    drawn = {section.env: pictures(section, prefix) for section, prefix in zip(sections, prefixes, strict=True)}
+    return Report(plan, outcomes, sections, read_sessions(out), drawn)
 
 
 def write_report(report: Report, out: Path) -> None:
-    """Write ``report.html``, ``comparison.json`` and ``curves.csv`` into ``out``."""
+    """Write ``report.html``, its ``figures/``, ``comparison.json`` and ``curves.csv`` into ``out``."""
     write_json(
         out / "comparison.json",
         {
@@ -106,6 +110,12 @@ def write_report(report: Report, out: Path) -> None:
         },
     )
     _write_curves(report.outcomes, report.plan.varying, out / "curves.csv")
+    files = {f"{picture.name}.svg": picture.svg for drawn in report.pictures.values() for picture in drawn}
+    (out / "figures").mkdir(exist_ok=True)
+    for name, svg in files.items():
+        replace_file(out / "figures" / name, svg)
+    for stale in {*(out / "figures").glob("*.svg")} - {out / "figures" / name for name in files}:
+        stale.unlink()
     replace_file(out / "report.html", _page(report))
 
 
@@ -124,7 +134,7 @@ def track_report(report: Report, out: Path) -> None:
             "seeds": list(report.plan.seeds),
         },
         tables={name: (table.header, [row.cells for row in table.rows]) for name, table in tables.items()},
-        figures={picture.name: picture.svg for picture in pictures(section)},
+        figures={picture.name: picture.svg for picture in report.pictures[section.env]},
         summary={
             "verdict": " ".join(verdict(section)),
             **{f"return_iqm/{group.name}": group.score.value for group in section.groups},
@@ -154,11 +164,11 @@ def print_report(report: Report, out: Path) -> None:
 
 
 def _page(report: Report) -> str:
-    several = len(report.sections) > 1
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(resources.files(__package__).joinpath("report.html.jinja").read_text("utf-8"))
     n_seeds = len(report.plan.seeds)
     steps = " / ".join(dict.fromkeys(f"{outcome.cell.run.total_timesteps:,}" for outcome in report.outcomes))
+    several = len(report.sections) > 1
     sections = [_section_page(report, s, f"e{i}-" if several else "") for i, s in enumerate(report.sections)]
     groups = f"{len(report.outcomes) // n_seeds} groups x {n_seeds} seeds"
     return template.render(
@@ -185,7 +195,7 @@ def _section_page(report: Report, section: Section, prefix: str) -> dict[str, An
             {"name": group.name, "color": look["color"], "dash": _DASHES[look["ls"]]}
             for group, look in zip(section.groups, looks, strict=True)
         ],
-        "pictures": pictures(section, prefix),
+        "pictures": report.pictures[section.env],
         "group_table": group_table(section, report.header),
         "baseline_table": baseline_table(section),
         "run_table": run_table(section, report.of(section)),
@@ -236,7 +246,8 @@ def _settings(plan: Plan) -> str:
 
 
 def _command(session: Mapping[str, Any]) -> str:
-    return shlex.join(["python", f"scripts/{session['command'][0]}", *session["command"][1:]])
+    program, *rest = session["command"]
+    return shlex.join(["python", f"scripts/{program}", *rest] if program.endswith(".py") else [program, *rest])
 
 
 def _agent_names(text: str) -> str:

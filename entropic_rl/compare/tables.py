@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -91,6 +92,9 @@ def _group_columns(section: Section, header: str, brief: bool) -> dict[str, Call
 def baseline_table(section: Section) -> Table | None:
     """A row per group other than the baseline: the paired difference and how sure it is."""
     others = [group for group in section.groups if group.difference is not None]
+    explained = f" The groups account for {section.explained:.0%} of the variance between runs (omega squared)."
+    if math.isnan(section.explained):
+        explained = ""
     if not others:
         return None
     rows = [
@@ -109,8 +113,7 @@ def baseline_table(section: Section) -> Table | None:
         rows,
         f"Mean difference in return to {section.baseline} over the seeds both have (the same seeds start alike); p by "
         f"sign flips, adjusted by Holm's method for {len(others)} comparisons; probability that a run returns more "
-        f"than one of {section.baseline}. The groups account for {section.explained:.0%} of the variance between runs "
-        "(omega squared).",
+        f"than one of {section.baseline}.{explained}",
     )
 
 

@@ -51,7 +51,7 @@ def caveats(section: Section, outcomes: Sequence[Outcome]) -> list[str]:
     if len(normalized) > 1:
         notes.append("Some runs normalise advantages and some do not: their coefficients are in different units.")
     elif normalized == {True}:
-        notes.append(_drift(outcomes))
+        notes.append(_drift([outcome for outcome in outcomes if outcome.error is None]))
     return [note for note in notes if note]
 
 
@@ -80,6 +80,8 @@ def _best(section: Section) -> str:
     text = f"{_called(section, best)} ends with the highest return, {interval(best.score)}"
     if len(section.groups) == 1:
         return text + "."
+    if any(math.isnan(group.score.low) for group in section.groups):
+        return text + "; without intervals nothing more can be said."
     others = [name for name in section.robust if name != best.name]
     if len(section.robust) == len(section.groups):
         return text + ", but no other is told apart from it: every interval meets its own."
@@ -94,10 +96,10 @@ def _speed(section: Section) -> list[str]:
     timed = [(group, group.learned.survival.median()) for group in section.groups if group.learned is not None]
     reached = [(group, median) for group, median in timed if math.isfinite(median.value)]
     if not reached:
-        return [f"No group reached {number(section.threshold)} in the middle of its seeds."]
+        return [f"In no group did half of the seeds reach {number(section.threshold)} in training."]
     group, median = min(reached, key=lambda pair: pair[1].value)
     return [
-        f"{_called(section, group)} reached {number(section.threshold)} first, in {interval(median, steps)} steps, "
+        f"{_called(section, group)} reached {number(section.threshold)} first, after {interval(median, steps)} steps, "
         f"{_share(group.learned, group)} seeds."
     ]
 
@@ -109,12 +111,14 @@ def _failures(section: Section) -> list[str]:
     if not failed:
         return [f"No run ended below {number(section.threshold)}."]
     worst_first = sorted(failed, key=lambda group: -(group.n_failed or 0) / len(group.outcomes))
-    told = first_few([f"{group.name} on {group.n_failed} of {len(group.outcomes)}" for group in worst_first])
-    return [f"Below {number(section.threshold)} at the end: {told} seeds."]
+    told = first_few([f"{group.name} ({group.n_failed} of {len(group.outcomes)} seeds)" for group in worst_first])
+    return [f"Ended below {number(section.threshold)}: {told}."]
 
 
 def _differences(section: Section) -> list[str]:
-    told = []
+    told: list[str] = []
+    if len(section.groups) < 2:
+        return told
     for group in section.groups:
         if group.difference is None or not group.p_value < _SMALL_P:
             continue
@@ -141,7 +145,7 @@ def _exploration(section: Section) -> list[str]:
         if many.value == few.value:
             said.append(f"Every group met the same number of states, {number(many.value)}.")
         else:
-            apart = "" if few.high < many.low else "; the intervals meet"
+            apart = "; the intervals meet" if few.high >= many.low else ""
             said.append(
                 f"{_called(section, most)} met the most states, {interval(many)}, {least.name} the fewest, "
                 f"{interval(few)}{apart}."
@@ -155,9 +159,8 @@ def _exploration(section: Section) -> list[str]:
     if missed and not any(n for n, _ in shares.values()):
         said.append("No run had a successful episode.")
     elif missed:
-        told = first_few([f"{name} in {shares[name][0]} of {shares[name][1]}" for name in missed])
-        others = "" if len(missed) == len(shares) else ", by the others in all"
-        said.append(f"A successful episode was met at least once by {told} seeds{others}.")
+        told = first_few([f"{name} ({of - n} of {of} seeds)" for name in missed for n, of in [shares[name]]])
+        said.append(f"Never had a successful episode: {told}.")
     return said
 
 
@@ -168,8 +171,8 @@ def _entropy(section: Section) -> list[str]:
     said = []
     if len(shares) > 1:
         ends = [f"{share:.0%} ({g.name})" for share, g in zip(shares, section.groups, strict=True)]
-        rises = all(low <= high for low, high in pairwise(shares))
-        how = "rises with every step, from" if rises and shares[0] < shares[-1] else "goes from"
+        rises = all(low < high for low, high in pairwise(shares))
+        how = "rises with every step, from" if rises else "goes from"
         said.append(f"The policy's final entropy as a share of the uniform policy's {how} {ends[0]} to {ends[-1]}.")
     if section.uniform:
         said.append(f"The policy of {enumeration(section.uniform)} stays within 5 % of uniform.")
@@ -180,7 +183,7 @@ def _entropy(section: Section) -> list[str]:
 
 
 def _optimum(section: Section) -> list[str]:
-    near = [group for group in section.groups if "optimum_kl" in group.measures]
+    near = [group for group in section.groups if {"optimum_kl", "loss_only_kl"} <= group.measures.keys()]
     if len(near) < len(section.groups):  # also those whose temperature had sunk to nothing
         return []
 
@@ -200,15 +203,18 @@ def _drift(outcomes: Sequence[Outcome]) -> str:
     """How far the coefficient in reward units moved while training went on."""
     ratios = []
     for outcome in outcomes:
-        values = outcome.curve("train/effective_temperature")[1]
-        values = values[values > 0]
-        if len(values) > 1:
-            ratios.append(float(values.max() / values.min()))
+        units = [
+            row["train/effective_temperature"] / row["train/ent_coef"]
+            for row in outcome.rows
+            if row.get("train/ent_coef", 0.0) > 0.0 and row.get("train/effective_temperature", 0.0) > 0.0
+        ]
+        if len(units) > 1:
+            ratios.append(max(units) / min(units))
     if not ratios:
         return ""
     return (
-        "Advantages are normalised, so a coefficient is in units of their standard deviation; in reward units it moved "
-        f"by a factor of up to {number(max(ratios), 2)} within a run (effective temperature)."
+        "Advantages are normalised, so a coefficient is in units of their standard deviation; that unit moved by a "
+        f"factor of up to {number(max(ratios), 2)} within a run (effective temperature)."
     )
 
 

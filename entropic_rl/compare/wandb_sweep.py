@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ def write_sweep(plan: Plan, path: Path) -> None:
         RunDirectoryError: the file cannot be written.
     """
     content = yaml.safe_dump(sweep(plan), sort_keys=False)
+    if path.is_dir():
+        raise RunDirectoryError(f"--emit-wandb-sweep: cannot write {path}: it is a directory; choose another")
     try:
         replace_file(path, content)
     except OSError as error:
@@ -41,6 +44,9 @@ def sweep(plan: Plan) -> dict[str, Any]:
         raise ConfigError(
             "--emit-wandb-sweep: expected one environment, since each has settings of its own; write one each"
         )
+    for name, values in plan.sweep.items():
+        if None in values:
+            raise ConfigError(f"--{_dashed(name)}: expected values that a flag can say, got one that is unset")
     [agent], (run, config) = agents, next(iter(plan.bases.values()))
     fixed = [
         word
@@ -73,13 +79,7 @@ def _words(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag if value else f"--no-{_dashed(name)}"]
     if isinstance(value, dict):
-        return [
-            flag,
-            *(
-                f"{key}={yaml.safe_dump(item, default_flow_style=True).split(chr(10))[0]}"
-                for key, item in value.items()
-            ),
-        ]
+        return [flag, *(f"{key}={json.dumps(item)}" for key, item in value.items())]  # JSON is YAML, too
     return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
 
 

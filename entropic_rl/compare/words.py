@@ -18,15 +18,19 @@ def number(x: float, digits: int = 3) -> str:
         return "never" if x > 0 else "-inf"
     if abs(x) >= 1000:
         return f"{x:,.0f}"
-    text = f"{x:.{digits}g}"
-    return f"{x:.{digits}f}".rstrip("0").rstrip(".") if "e" in text and abs(x) > 1e-6 else text
+    text = f"{x + 0.0:.{digits}g}"  # -0 is 0
+    if "e" not in text or abs(x) < 1e-6:
+        return text
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(x))))
+    fixed = f"{x:.{decimals}f}"
+    return fixed.rstrip("0").rstrip(".") if decimals else fixed
 
 
 def steps(x: float) -> str:
     """Environment steps: ``41.2k``, ``1.3M``."""
     if math.isnan(x) or math.isinf(x):
         return "never" if x > 0 else "-"
-    if x >= 1e6:
+    if x >= 999_500:
         return f"{x / 1e6:.3g}M"
     return f"{x / 1e3:.3g}k" if x >= 1000 else f"{x:.0f}"
 
@@ -56,7 +60,7 @@ def p_value(p: float) -> str:
 
 def duration(seconds: float) -> str:
     """``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

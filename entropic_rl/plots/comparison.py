@@ -26,6 +26,7 @@ __all__ = [
 _WIDTH, _HEIGHT = 5.4, 3.7  # inches; small, so that text stays legible on a phone
 _LIGHT = 0.15
 _COLUMNS = 4
+_MOST_NAMED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def plot_curves(
             draw_level(axes, *level)
         draw_ceiling(axes, ceiling)
         axes.set(xlabel="environment steps", ylabel=ylabel)
+        _legend(axes, series)
 
 
 def plot_steps(file: IO[str], series: Sequence[Series], *, ylabel: str, horizon: float) -> None:
@@ -95,11 +97,12 @@ def plot_steps(file: IO[str], series: Sequence[Series], *, ylabel: str, horizon:
         for one in series:
             x, y = np.append(one.x, horizon), np.append(one.y, one.y[-1])
             low, high = np.append(one.low, one.low[-1]), np.append(one.high, one.high[-1])
-            (line,) = axes.step(x, y, where="post", lw=1.8, **one.look)
+            (line,) = axes.step(x, y, where="post", lw=1.8, label=one.label, **one.look)
             fill = axes.fill_between(x, low, high, step="post", color=one.look["color"], alpha=_LIGHT, lw=0)
             _tag(axes, one.index, line, fill)
         axes.set(xlabel="environment steps", ylabel=ylabel, ylim=(-0.02, 1.04))
         axes.set_xlim(0, horizon)
+        _legend(axes, series)
 
 
 def plot_profiles(file: IO[str], series: Sequence[Series], *, xlabel: str, level: tuple[float, str] | None) -> None:
@@ -110,6 +113,7 @@ def plot_profiles(file: IO[str], series: Sequence[Series], *, xlabel: str, level
         if level is not None:
             axes.axvline(level[0], color="#777777", lw=1, ls=":")
         axes.set(xlabel=xlabel, ylabel="share of runs above", ylim=(-0.02, 1.04))
+        _legend(axes, series)
 
 
 def plot_response(
@@ -170,8 +174,8 @@ def plot_heat_maps(file: IO[str], maps: Sequence[tuple[str, np.ndarray]], *, lab
     """A map of visits per group ``[H, W]`` on one logarithmic colour scale; NaN is no state, 0 was never met."""
     from matplotlib.colors import LogNorm
 
-    largest = max(float(np.nanmax(values)) for _, values in maps)
-    smallest = min((float(values[values > 0].min()) for _, values in maps if (values > 0).any()), default=1e-6)
+    visited = np.concatenate([values[values > 0] for _, values in maps])
+    smallest, largest = (visited.min(), visited.max()) if len(visited) else (1e-6, 1.0)
     wide = maps[0][1].shape[1] > 3 * maps[0][1].shape[0]  # a row of states: pictures below each other
     columns = 1 if wide else min(_COLUMNS, len(maps))
     rows = math.ceil(len(maps) / columns)
@@ -227,6 +231,20 @@ def _draw(axes: Any, one: Series) -> None:
     (line,) = axes.plot(one.x, one.y, lw=1.8, label=one.label, **one.look)
     fill = axes.fill_between(one.x, one.low, one.high, color=one.look["color"], alpha=_LIGHT, lw=0)
     _tag(axes, one.index, line, fill)
+
+
+def _legend(axes: Any, series: Sequence[Series]) -> None:
+    """Names below the picture, switched with their series; of very many, a page has its own."""
+    if not 1 < len(series) <= _MOST_NAMED:
+        return
+    handles = axes.get_legend_handles_labels()[0]
+    columns = min(len(series), max(2, 36 // max(len(one.label) + 4 for one in series)))
+    legend = axes.figure.legend(
+        handles, [one.label for one in series], loc="outside lower center", ncols=columns, fontsize=9
+    )
+    for i, (one, *parts) in enumerate(zip(series, legend.get_lines(), legend.get_texts(), strict=True)):
+        for k, part in enumerate(parts):
+            part.set_gid(f"s{one.index}-legend-{i}-{k}")
 
 
 def _small(file: IO[str], n: int) -> Any:
