@@ -252,7 +252,10 @@ def test_groups_keep_the_order_in_which_they_were_asked_for(tmp_path):
 
 
 def test_horizon_is_that_of_the_longest_run(tmp_path):
-    assert section_of(tmp_path, {0.0: [1.0]}, run={"rows": [row(500, 1.0), row(1024, 1.0)]}).horizon == 1024
+    def write(cell, score):
+        write_run(cell, score, rows=[row(500, 1.0), row(1000 + cell.run.seed, 1.0)])
+
+    assert section_of(tmp_path, {0.0: [1.0, 1.0, 1.0]}, write=write).horizon == 1002
 
 
 # Runs that do not count

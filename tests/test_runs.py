@@ -334,6 +334,13 @@ def test_json_is_written_whole_and_leaves_no_temporary_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_file_that_cannot_be_replaced_leaves_no_temporary_file(tmp_path):
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(OSError, match=r"x\.json"):
+        write_json(tmp_path / "x.json", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
 @pytest.mark.parametrize(("content", "message"), [(None, "no x.json"), ("{", "cannot read"), ("[1]", "damaged")])
 def test_unreadable_json_is_told_in_one_line(tmp_path, content, message):
     if content is not None:

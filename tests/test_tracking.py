@@ -257,10 +257,8 @@ def mirrored(comparison):
 
 
 CELLS = ["ent_coef_0__seed_4", "ent_coef_linear-0.1-0__seed_4"]
-closing = pytest.mark.filterwarnings("ignore::ResourceWarning")  # until pool.py closes its pipes: test_files_are_closed
 
 
-@closing
 def test_comparison_is_a_group_of_a_run_per_cell_and_a_summary(mirrored):
     assert list(mirrored) == [*CELLS, "the-comparison"]
     for name, records in mirrored.items():
@@ -271,13 +269,11 @@ def test_comparison_is_a_group_of_a_run_per_cell_and_a_summary(mirrored):
     assert len({of_type(records, "run")[0]["run_id"] for records in mirrored.values()}) == 3
 
 
-@closing
 def test_only_the_summary_of_a_comparison_has_its_job_type(mirrored):
     types = {name: of_type(records, "run")[0]["job_type"] for name, records in mirrored.items()}
     assert types == {**dict.fromkeys(CELLS, "train"), "the-comparison": "compare"}
 
 
-@closing
 def test_every_row_of_a_cell_is_in_its_run(comparison, mirrored):
     for name in CELLS:
         history = [item["item"] for item in of_type(mirrored[name], "history")]
@@ -288,7 +284,6 @@ def test_every_row_of_a_cell_is_in_its_run(comparison, mirrored):
         assert config["ent_coef"] == (0.0 if name == CELLS[0] else "linear:0.1:0")
 
 
-@closing
 def test_summary_run_has_the_grid_the_tables_and_the_verdict(mirrored):
     records = mirrored["the-comparison"]
     config = of_type(records, "run")[0]["config"]["update"]

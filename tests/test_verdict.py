@@ -193,6 +193,14 @@ def test_share_of_seeds_that_learned_and_of_those_that_failed_is_told(tmp_path):
     assert re.search(r"below 10\D* 0\b\D*3 of 3\D* 0\.1\D*1 of 3", told)
 
 
+def test_group_that_reached_the_threshold_first_is_told(tmp_path):
+    def write(cell, score):
+        write_run(cell, score, rows=[row(400 if cell.config.ent_coef else 300, score), row(1000, score)])
+
+    told = text_of(section_of(tmp_path, {0.1: [10.0, 11.0], 0.0: [10.0, 11.0]}, write=write, threshold=10.0))
+    assert re.search(r"\b0 reached 10 first\D* 300\b.* 2 of 2 seeds", told)
+
+
 def test_threshold_that_no_group_reaches_is_told(tmp_path):
     told = text_of(section_of(tmp_path, {0.0: [1.0, 2.0], 0.1: [1.0, 2.0]}, threshold=400.0))
     assert re.search(r"\b[Nn]o\b[^.]* 400", told)

@@ -103,8 +103,15 @@ def test_all_settings_are_tried_above():
     assert same == ["ent_coef"]  # the first of its values is its default
 
 
-@pytest.mark.parametrize("value", [[i / 100 for i in range(40)], "long words " * 20, "two\nlines"])
-def test_long_arguments_of_an_environment_are_whole(value):
+@pytest.mark.parametrize(
+    "value",
+    [
+        [i / 100 for i in range(40)], "long words " * 20, "two\nlines", "\u00e9\u4e2d",
+        1e-05,
+        "\U0001f600",
+    ],
+)  # fmt: skip
+def test_odd_arguments_of_an_environment_are_whole(value):
     plan = make_plan(
         ["ppo"], {"env": "entropic_rl/Bandit-v0", "ent_coef": [0.1], "env_kwargs": {"x": value}}, n_seeds=1
     )

@@ -13,10 +13,10 @@ from typing import Any
 
 from entropic_rl.agents.config import AGENT_CONFIGS
 from entropic_rl.cell import settings_class
-from entropic_rl.compare.execute import Means, execute, pending
+from entropic_rl.compare.execute import Means, Refused, execute, pending
 from entropic_rl.compare.grid import FILE, Plan, make_plan, read_plan
 from entropic_rl.config import RunConfig, field_docs, load_yaml
-from entropic_rl.errors import ConfigError, RunDirectoryError, UserError
+from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.flags import Parser, add_settings, given
 from entropic_rl.resolve import add_common_flags, check_device, check_environment, preset_for, show_config
 from entropic_rl.run_directory import check_run_directory
@@ -133,7 +133,7 @@ def _begin(prog: str, plan: Plan, args: Namespace) -> int:
         raise RunDirectoryError(f"--out: cannot make {args.out}: {error.strerror}; choose another") from None
     try:
         return _train_and_report(prog, plan, args)
-    except UserError:
+    except Refused:
         for path in args.out.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if not existed:

@@ -22,11 +22,15 @@ from entropic_rl.progress import GridProgress
 from entropic_rl.run_directory import write_json
 from entropic_rl.spaces import action_spec, observation_spec
 
-__all__ = ["FAILED", "SESSIONS", "execute", "pending"]
+__all__ = ["FAILED", "SESSIONS", "Means", "Refused", "execute", "pending"]
 
 FAILED = "failed.json"
 SESSIONS = "sessions.jsonl"
 _SHARE = 0.8  # of the free memory that is used
+
+
+class Refused(UserError):  # noqa: N818 - what happened, not that it is an error, matters to whoever catches it
+    """Nothing could be trained for a reason the user can mend: there is nothing to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ def execute(plan: Plan, out: Path, means: Means) -> int:
     reason until it is tried again.
 
     Raises:
-        UserError: nothing could be trained, for a reason the user can mend.
+        Refused: nothing could be trained, for a reason the user can mend.
+        UserError: nothing finished, for other reasons.
     """
     group = out.absolute().name
     cells = [
@@ -90,7 +95,8 @@ def execute(plan: Plan, out: Path, means: Means) -> int:
     _write_session(out, jobs, ended, n_workers, time.perf_counter() - started)
     n_failed = sum(map(len, failures.values()))
     if n_failed == len(plan.cells(out)):
-        raise UserError("; ".join(failures))
+        kind = Refused if all(end.users for end in ended) else UserError
+        raise kind("; ".join(failures))
     for reason, names in failures.items():
         first = ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
         print(f"{len(names)} runs failed ({first}): {reason}", file=sys.stderr)

@@ -72,6 +72,8 @@ def _read(plan: Plan, cell: Cell) -> Outcome:
         error = read_json(failed)["error"] if failed.exists() else "not trained yet"
         return Outcome(cell, group, {}, [], {}, error)
     summary = read_json(directory / "summary.json")
+    if "eval/mean_reward" not in summary:
+        return Outcome(cell, group, {}, [], {}, "its summary.json is damaged")
     broken = [name for name in ("eval/mean_reward", "train/loss") if summary.get(name, 0.0) is None]
     error = f"diverged: {broken[0]} is not a finite number" if broken else None
     return Outcome(cell, group, summary, read_metrics(directory), _tables(directory), error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +78,21 @@ def _words(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag if value else f"--no-{_dashed(name)}"]
     if isinstance(value, dict):
-        return [flag, *(f"{key}={json.dumps(item)}" for key, item in value.items())]  # JSON is YAML, too
+        return [flag, *(f"{key}={_one_line(item)}" for key, item in value.items())]
     return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
+
+
+class _OneLine(yaml.SafeDumper):
+    """YAML whose texts are quoted, line ends included."""
+
+
+_OneLine.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
+
+
+def _one_line(value: Any) -> str:
+    """A value as YAML in a line, as ``--env-kwargs`` reads it."""
+    text = yaml.dump(value, Dumper=_OneLine, default_flow_style=True, width=10**9, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
 
 
 def _dashed(name: str) -> str:
