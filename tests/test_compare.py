@@ -11,7 +11,7 @@ import pytest
 
 from entropic_rl.compare.execute import Means, execute, pending
 from entropic_rl.compare.grid import make_plan
-from entropic_rl.errors import ConfigError, UserError
+from entropic_rl.errors import UserError
 
 WORKER = """
 import json, os, signal, sys
@@ -271,7 +271,7 @@ def test_cell_that_does_not_fit_into_memory_is_refused_before_anything_is_remove
     half = OUT / "cells/ent_coef_0__seed_0"
     half.mkdir(parents=True)
     monkeypatch.setattr("entropic_rl.compare.execute.available_memory", lambda: 2**20)
-    with pytest.raises(ConfigError, match=r"^memory: expected room for at least .*; lower --workers"):
+    with pytest.raises(UserError, match=r"^memory: expected room for at least .*; lower --workers"):
         execute(plan_of(), OUT, QUIET)
     assert [path for path in OUT.rglob("*") if path.is_file()] == []
     assert half.exists()

@@ -455,7 +455,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(case, stand_in, tmp_path):
     assert processes == []
 
 
-@pytest.mark.xfail(strict=True, reason="plan.json is left, and the same command is refused the next time")
 def test_memory_that_is_not_there_is_told_and_leaves_nothing(stand_in, tmp_path, monkeypatch):
     processes = stand_in("")
     monkeypatch.setattr("entropic_rl.compare.execute.available_memory", lambda: 2**20)

@@ -224,6 +224,96 @@ def test_response_of_one_group_is_left_out(tmp_path):
     assert picture_of(section_of(tmp_path, {0.1: [1.0, 2.0]}), "response") is None
 
 
+# What maps, policies and times show, by hand
+
+
+def given_to(monkeypatch, plot):
+    """What a picture hands to the function that draws it."""
+    calls, original = [], getattr(draw, plot)
+
+    def recording(file, *arguments, **options):
+        calls.append((arguments, options))
+        original(file, *arguments, **options)
+
+    monkeypatch.setattr(draw, plot, recording)
+    return calls
+
+
+def test_heat_map_shows_the_mean_share_of_visits_where_each_state_lies(tmp_path, monkeypatch):
+    def write(cell, score):
+        visits = np.array([[3, 0, 1], [0, 0, 9]][cell.run.seed])
+        write_run(cell, score, tables={"visits": visits, "layout": np.array([[2, 1], [0, -1]])})
+
+    calls = given_to(monkeypatch, "plot_heat_maps")
+    picture_of(section_of(tmp_path, {0.1: [1.0, 2.0]}, write=write), "heat_maps")
+    [(([(name, values)],), _)] = calls
+    assert name == "0.1"
+    # (3/4 + 0) / 2, 0, (1/4 + 1) / 2; the last place is no state
+    np.testing.assert_allclose(values, [[0.625, 0.0], [0.375, nan]])
+
+
+def test_heat_map_is_left_out_where_a_run_has_no_layout(tmp_path):
+    def write(cell, score):
+        tables = {"visits": np.ones(2), "layout": np.array([[0, 1]])}
+        write_run(cell, score, tables=tables if cell.run.seed else {"visits": np.ones(2)})
+
+    assert picture_of(section_of(tmp_path, {0.1: [1.0, 2.0]}, write=write), "heat_maps") is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "shown"),
+    [
+        ([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7]], [0.9, 0.8, 0.7]),  # the last action in every state
+        ([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4]], [0.1, 0.2, 0.7]),  # a bandit: every arm, before the end
+        ([[0.1, 0.9], [0.2, 0.8]], [0.9, 0.8]),
+    ],
+)
+def test_policies_are_shown_by_their_last_action_or_a_bandit_by_its_arms(tmp_path, monkeypatch, policy, shown):
+    own, uniform = np.array(policy), np.full_like(policy, 1 / len(policy[0]))
+    run = {"tables": {"policy": own, "optimum": uniform, "loss_only": own}}
+    calls = given_to(monkeypatch, "plot_policies")
+    picture_of(section_of(tmp_path, {0.1: [1.0, 2.0]}, run=run), "policies")
+    [(([(name, runs, optimum, loss_only)],), _)] = calls
+    assert name == "0.1"
+    assert runs.tolist() == [shown, shown]
+    assert optimum.tolist() == [1 / len(policy[0])] * len(shown)
+    assert loss_only.tolist() == shown
+
+
+def test_policies_of_many_states_are_left_out(tmp_path):
+    run = {"tables": {"policy": np.full((21, 2), 0.5)}}
+    assert picture_of(section_of(tmp_path, {0.1: [1.0, 2.0]}, run=run), "policies") is None
+
+
+def test_exact_policy_beside_runs_of_different_temperatures_is_not_that_of_one_run(tmp_path, monkeypatch):
+    """Where advantages are normalised, every seed ends with an effective temperature of its own."""
+
+    def write(cell, score):
+        exact = np.full((3, 2), 0.5) + 0.2 * cell.run.seed * np.array([-1.0, 1.0])
+        write_run(cell, score, tables={"policy": np.full((3, 2), 0.5), "optimum": exact})
+
+    calls = given_to(monkeypatch, "plot_policies")
+    picture_of(section_of(tmp_path, {0.1: [1.0, 2.0]}, write=write), "policies")
+    [(([(_, _, optimum, _)],), _)] = calls
+    np.testing.assert_allclose(optimum, 0.6)  # the mean of 0.5 and 0.7
+
+
+def test_share_of_runs_that_got_there_rises_to_what_kaplan_and_meier_say(tmp_path, monkeypatch):
+    def write(cell, score):
+        first = [200.0, 600.0, nan, nan][cell.run.seed]
+        write_run(cell, score, first_success=first, success_return=1e9)
+
+    calls = given_to(monkeypatch, "plot_steps")
+    picture_of(section_of(tmp_path, {0.1: [1.0] * 4}, write=write), "times")
+    [((), options)] = calls
+    [one] = options["series"]
+    assert options["horizon"] == 1000
+    assert one.x.tolist() == [0.0, 200.0, 600.0]
+    assert one.y.tolist() == pytest.approx([0.0, 0.25, 0.5])
+    assert (one.low <= one.y).all()
+    assert (one.y <= one.high).all()
+
+
 # Of one run
 
 

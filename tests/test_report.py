@@ -151,6 +151,12 @@ def test_page_says_the_verdict_and_the_caveats_word_for_word(everything):
         assert sentence in everything.page.texts
 
 
+def test_page_says_how_many_runs_of_how_many_steps_it_is_about(everything):
+    [line] = [text for text in everything.page.texts if "runs:" in text]
+    for words in ("9 runs", "3 groups", "3 seeds", "1,000 environment steps"):
+        assert words in line
+
+
 def test_tables_hold_the_groups_the_baseline_and_every_run(everything):
     [section] = everything.report.sections
     words = set(everything.page.texts)

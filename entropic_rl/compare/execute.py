@@ -71,8 +71,11 @@ def execute(plan: Plan, out: Path, means: Means) -> int:
         return 0
     started = time.perf_counter()
     memory = int(_SHARE * available_memory())
-    n_workers = means.n_workers or _default_workers(cells, means.parallel, memory)
-    jobs = make_jobs(cells, _estimate, parallel=means.parallel, n_workers=n_workers, memory=memory)
+    try:
+        n_workers = means.n_workers or _default_workers(cells, means.parallel, memory)
+        jobs = make_jobs(cells, _estimate, parallel=means.parallel, n_workers=n_workers, memory=memory)
+    except UserError as error:
+        raise Refused(str(error)) from None
     for cell in cells:
         shutil.rmtree(cell.directory, ignore_errors=True)
     groups = [plan.group(cell) for cell in cells]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -266,9 +266,8 @@ def _policies(section: Section) -> Picture | None:
         tables = [outcome.tables for outcome in group.outcomes if "policy" in outcome.tables]
         if not tables or tables[0]["policy"].shape[0] > 20:
             return None
-        first = tables[0]
         runs = np.stack([_shown_action(table["policy"]) for table in tables])
-        optimum, loss_only = (_shown_action(first[name]) if name in first else None for name in _EXACT)
+        optimum, loss_only = (_mean_action(tables, name) for name in _EXACT)
         panels.append((group.name, runs, optimum, loss_only))
     n_actions = tables[0]["policy"].shape[1]
     bandit = tables[0]["policy"].shape[0] <= 2 and n_actions > 2
@@ -281,6 +280,12 @@ def _policies(section: Section) -> Picture | None:
         _svg(lambda file: draw.plot_policies(file, panels, ylabel=ylabel)),
         wide=True,
     )  # fmt: skip
+
+
+def _mean_action(tables: Sequence[Mapping[str, np.ndarray]], name: str) -> np.ndarray | None:
+    """Of the exact policies, each at its run's temperature, the mean over seeds; None where a run has none."""
+    found = [_shown_action(table[name]) for table in tables if name in table]
+    return np.mean(found, 0) if len(found) == len(tables) else None
 
 
 def _shown_action(policy: np.ndarray) -> np.ndarray:
