@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from entropic_rl.streams import Stream
 
-__all__ = ["ACTIVATIONS", "MLP", "ParameterRows"]
+__all__ = ["ACTIVATIONS", "MLP", "ParameterRows", "linear", "orthogonal"]
 
 
 _LARGE = 2**17  # numbers, from which the time of the arithmetic outweighs that of the call
@@ -145,7 +145,7 @@ class MLP:
         activate = ACTIVATIONS[self.activation]
         n_layers = len(self.sizes) - 1
         for i in range(n_layers):
-            x = _linear(x, params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"])
+            x = linear(x, params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"])
             if i < n_layers - 1 or self.activate_last:
                 x = activate(x)
         return x
@@ -159,11 +159,11 @@ class MLP:
         n_layers = len(self.sizes) - 1
         for i in range(n_layers):
             weight = params[f"{self.name}.{i}.weight"]
-            weight.copy_(_orthogonal(stream, *weight.shape[1:]) * (last_gain if i == n_layers - 1 else gain))
+            weight.copy_(orthogonal(stream, *weight.shape[1:]) * (last_gain if i == n_layers - 1 else gain))
             params[f"{self.name}.{i}.bias"].zero_()
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x [R, B, in] @ weight [R, in, out] + bias [R, 1, out]``.
 
     Products with a single column, every critic's head, take another path in the libraries below for R = 1 than for
@@ -174,7 +174,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias, x, weight)
 
 
-def _orthogonal(stream: Stream, rows: int, columns: int) -> Tensor:
+def orthogonal(stream: Stream, rows: int, columns: int) -> Tensor:
     """``[R, rows, columns]`` with orthonormal rows or columns, uniform over such matrices."""
     gaussian = stream.normal(max(rows, columns), min(rows, columns))
     q, r = torch.linalg.qr(gaussian)

@@ -1,0 +1,169 @@
+"""Convolutions of R runs at once: patches of images as the rows of batched matrix products.
+
+Source: Chellapilla, Puri and Simard (2006), https://inria.hal.science/inria-00112631 (patches); Mnih et al. (2015),
+https://doi.org/10.1038/nature14236 (the large network).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from entropic_rl.networks import ACTIVATIONS, ParameterRows, linear, orthogonal
+from entropic_rl.streams import Stream
+
+__all__ = ["CNN", "ConvLayer", "default_layers"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConvLayer:
+    """One convolution: square kernels, the same stride and zero padding in both directions."""
+
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+
+    def side(self, n: int) -> int:
+        """Places of the kernel along a side of n pixels; what is left over at the far end is not seen, as in torch."""
+        return (n + 2 * self.padding - self.kernel) // self.stride + 1
+
+
+_NATURE = (ConvLayer(32, 8, 4), ConvLayer(64, 4, 2), ConvLayer(64, 3, 1))
+_NATURE_SIDE = 36  # pixels, from which the three fit
+# Ours: the padding keeps the edge of every size in sight, which 3 x 3 windows at stride 2 miss on even sides.
+_SMALL = (ConvLayer(32, 3), ConvLayer(64, 3, 2, 1), ConvLayer(64, 3, 2, 1))
+_SMALL_SIDE = 3
+
+
+def default_layers(image: tuple[int, int, int]) -> tuple[ConvLayer, ...]:
+    """Layers for images ``(C, H, W)``: those of Mnih et al. (2015) where they fit, three of 3 x 3 kernels below.
+
+    Raises:
+        ValueError: if the image is smaller than 3 x 3.
+    """
+    _, height, width = image
+    if min(height, width) >= _NATURE_SIDE:
+        return _NATURE
+    if min(height, width) >= _SMALL_SIDE:
+        return _SMALL
+    raise ValueError(
+        f"convolutions need images of at least {_SMALL_SIDE} x {_SMALL_SIDE} pixels, got {height} x {width}; "
+        "smaller ones are for linear layers"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CNN:
+    """Convolutions and one linear layer over flat images, ``activation`` after each of them.
+
+    The weight of a convolution is ``[R, kernel * kernel * in, out]``, rows of the kernel outermost; the linear layer
+    is ``[R, H * W * channels, n_outputs]`` over the last map. Names are ``{name}.{i}.weight`` and ``{name}.{i}.bias``.
+
+    Attributes:
+        image: channels, height and width of the images.
+        n_outputs: number of features.
+
+    Raises:
+        ValueError: if the layers do not fit on the image.
+    """
+
+    name: str
+    image: tuple[int, int, int]
+    layers: tuple[ConvLayer, ...]
+    n_outputs: int
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        for i, (_, height, width) in enumerate(self._maps()):
+            if min(height, width) < 1:
+                kernel = self.layers[i - 1].kernel
+                raise ValueError(
+                    f"layer {i - 1} of {self.name} has a kernel of {kernel} x {kernel}, larger than what is left of "
+                    f"an image of {self.image[1]} x {self.image[2]} pixels; take smaller kernels or fewer layers"
+                )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Parameter shapes of one run, by name."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        maps = list(self._maps())
+        for i, (layer, (n_in, _, _)) in enumerate(zip(self.layers, maps, strict=False)):
+            shapes[f"{self.name}.{i}.weight"] = (layer.kernel**2 * n_in, layer.channels)
+            shapes[f"{self.name}.{i}.bias"] = (1, layer.channels)
+        channels, height, width = maps[-1]
+        shapes[f"{self.name}.{len(self.layers)}.weight"] = (height * width * channels, self.n_outputs)
+        shapes[f"{self.name}.{len(self.layers)}.bias"] = (1, self.n_outputs)
+        return shapes
+
+    def __call__(self, params: ParameterRows, x: Tensor) -> Tensor:
+        """Flat images ``x [R, B, C * H * W]``, channels outermost, numbers in [0, 1] -> ``[R, B, n_outputs]``."""
+        activate = ACTIVATIONS[self.activation]
+        # Channels last from here on, [R, B, H, W, C]: what the products give is what the next patches are made of.
+        x = x.unflatten(-1, self.image).movedim(2, -1).contiguous()
+        for i, layer in enumerate(self.layers):
+            x = activate(_convolve(x, *self._parameters(params, i), layer))
+        return activate(linear(x.flatten(2), *self._parameters(params, len(self.layers))))
+
+    @torch.no_grad()
+    def initialise(self, params: ParameterRows, stream: Stream) -> None:
+        """Orthogonal weights of gain sqrt 2 and zero biases, each run from its own stream.
+
+        Source: Saxe et al. (2014), https://arxiv.org/abs/1312.6120.
+        """
+        for i in range(len(self.layers) + 1):
+            weight, bias = self._parameters(params, i)
+            weight.copy_(orthogonal(stream, *weight.shape[1:]) * 2.0**0.5)
+            bias.zero_()
+
+    def _parameters(self, params: ParameterRows, i: int) -> tuple[Tensor, Tensor]:
+        return params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"]
+
+    def _maps(self) -> Iterator[tuple[int, int, int]]:
+        """Channels, height and width of the image and after each convolution."""
+        channels, height, width = self.image
+        yield channels, height, width
+        for layer in self.layers:
+            channels, height, width = layer.channels, layer.side(height), layer.side(width)
+            yield channels, height, width
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor, layer: ConvLayer) -> Tensor:
+    """``x [R, B, H, W, C]`` with ``weight [R, kernel * kernel * C, out]`` -> ``[R, B, H', W', out]``."""
+    p = layer.padding
+    x = F.pad(x, (0, 0, p, p, p, p)) if p else x
+    patches = cast(Tensor, _Patches.apply(x, layer.kernel, layer.stride))  # type: ignore[no-untyped-call]
+    return linear(patches.flatten(1, 3), weight, bias).unflatten(1, patches.shape[1:4])
+
+
+class _Patches(torch.autograd.Function):
+    """``[R, B, H, W, C] -> [R, B, H', W', kernel * kernel * C]``: what the kernel sees at each of its places.
+
+    A gradient is added up pixel by pixel of the kernel, faster on CPU than what torch derives from two unfolds.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, kernel: int, stride: int) -> Tensor:
+        windows = x.unfold(2, kernel, stride).unfold(3, kernel, stride)  # [R, B, H', W', C, kernel, kernel]
+        return windows.movedim(4, -1).flatten(4)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int, int], output: Tensor) -> None:
+        x, ctx.kernel, ctx.stride = inputs
+        ctx.shape = x.shape
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        grad = grads[0].new_zeros(ctx.shape)
+        height, width = grads[0].shape[2:4]
+        parts = grads[0].unflatten(-1, (ctx.kernel, ctx.kernel, -1))  # [R, B, H', W', kernel, kernel, C]
+        for row in range(ctx.kernel):
+            rows = slice(row, row + (height - 1) * ctx.stride + 1, ctx.stride)
+            for column in range(ctx.kernel):
+                columns = slice(column, column + (width - 1) * ctx.stride + 1, ctx.stride)
+                grad[:, :, rows, columns] += parts[..., row, column, :]
+        return grad, None, None
