@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from gymnasium import spaces
 
 from entropic_rl.errors import EnvError
 
-__all__ = ["ActionSpec", "ObservationSpec", "action_spec", "observation_spec"]
+__all__ = ["ActionSpec", "ObservationSpec", "action_spec", "is_pixels", "observation_spec"]
 
 HeadKind = Literal["categorical", "multi-discrete", "bernoulli", "gaussian", "tanh-gaussian"]
 Flatten = Callable[[Any], np.ndarray]
@@ -73,7 +73,7 @@ def observation_spec(space: spaces.Space[Any]) -> ObservationSpec:
     Raises:
         EnvError: for any other space.
     """
-    if isinstance(space, spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all():
+    if is_pixels(space):
         pixels = math.prod(space.shape)
         return ObservationSpec(pixels, lambda obs: np.asarray(obs, np.float32).reshape(-1, pixels) / 255.0)
     if isinstance(space, spaces.Box | spaces.MultiBinary):
@@ -94,6 +94,11 @@ def observation_spec(space: spaces.Space[Any]) -> ObservationSpec:
         f"unsupported observation space {space}: expected Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or "
         "Tuple of these; wrap the env with gymnasium.wrappers.TransformObservation"
     )
+
+
+def is_pixels(space: spaces.Space[Any]) -> TypeGuard[spaces.Box]:
+    """Whether a space holds bytes from 0 to 255, which an agent sees as numbers from 0 to 1."""
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and bool((space.high == 255).all())
 
 
 def action_spec(space: spaces.Space[Any], *, squash_output: bool = False) -> ActionSpec:

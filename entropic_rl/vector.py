@@ -19,7 +19,7 @@ from torch import Tensor
 
 from entropic_rl.episodes import Episodes
 from entropic_rl.errors import EnvError
-from entropic_rl.spaces import ActionSpec, ObservationSpec
+from entropic_rl.spaces import ActionSpec, ObservationSpec, is_pixels
 
 __all__ = ["EnvBatch", "Transition"]
 
@@ -209,11 +209,12 @@ class _Tensors:
         self._space, self._kind = env.single_observation_space, action.kind
         space = env.single_action_space
         served = isinstance(space, spaces.Discrete) or (isinstance(space, spaces.Box) and all(action.bounded))
-        if not served or not isinstance(self._space, spaces.Discrete | spaces.Box) or self._space.dtype == np.uint8:
+        if not served or not isinstance(self._space, spaces.Discrete | spaces.Box):
             raise EnvError(
-                "an env that speaks tensors needs Discrete or Box observations, no bytes, and Discrete or bounded Box "
-                f"actions, got {self._space} and {space}; wrap it with gymnasium.wrappers.vector.ArrayConversion"
+                "an env that speaks tensors needs Discrete or Box observations and Discrete or bounded Box actions, "
+                f"got {self._space} and {space}; wrap it with gymnasium.wrappers.vector.ArrayConversion"
             )
+        self._pixels = is_pixels(self._space)
         self._first_action = int(getattr(space, "start", 0))
         if isinstance(space, spaces.Box):
             low, high = (torch.as_tensor(bound.reshape(-1), dtype=torch.float64) for bound in (space.low, space.high))
@@ -222,6 +223,9 @@ class _Tensors:
     def observation(self, obs: Tensor) -> Tensor:
         if isinstance(self._space, spaces.Discrete):
             return torch.nn.functional.one_hot(obs - int(self._space.start), int(self._space.n))
+        if self._pixels:
+            # By a tensor: CUDA multiplies by the reciprocal of a number, which gives other bits than NumPy's division.
+            return obs.flatten(1).to(torch.float32) / torch.full((), 255.0, device=obs.device)
         return obs.flatten(1)
 
     def final_observation(self, obs: Tensor, ended: Tensor, info: dict[str, Any]) -> Tensor:

@@ -30,6 +30,8 @@ _OWN: dict[str, tuple[str, float | None]] = {
     "MountainCarSparse-v0": ("mountain_car_sparse:MountainCarSparse", 0.9),
     "CartPoleSwingUp-v0": ("cartpole_swingup:CartPoleSwingUp", 100.0),
     "PointMaze-v0": ("point_maze:PointMaze", 0.9),
+    "CartPolePositions-v1": ("cartpole_positions:CartPolePositions", 475.0),
+    "Catch-v0": ("catch:Catch", 4.0),
 }
 
 

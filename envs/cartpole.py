@@ -13,10 +13,10 @@ from torch import Tensor
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.dynamics import Dynamics
 
-__all__ = ["CartPole", "CartPoleVectorEnv", "cart_and_pole"]
+__all__ = ["THETA_LIMIT", "X_LIMIT", "CartPole", "CartPoleVectorEnv", "cart_and_pole"]
 
-_X_LIMIT = 2.4
-_THETA_LIMIT = 12 * 2 * math.pi / 360
+X_LIMIT = 2.4
+THETA_LIMIT = 12 * 2 * math.pi / 360
 _TIME_STEP = 0.02
 _PUSH = 10.0 / 1.1
 
@@ -51,11 +51,11 @@ class CartPole(Dynamics):
     n_start_draws = 4
 
     def __init__(self, sutton_barto_reward: bool = False) -> None:
-        high = np.array([2 * _X_LIMIT, np.inf, 2 * _THETA_LIMIT, np.inf], np.float32)
+        high = np.array([2 * X_LIMIT, np.inf, 2 * THETA_LIMIT, np.inf], np.float32)
         self.observation_space = spaces.Box(-high, high, dtype=np.float32)
         self.action_space = spaces.Discrete(2)
         self._push = torch.tensor([-_PUSH, _PUSH], dtype=torch.float64)
-        self._limits = torch.tensor([[_X_LIMIT], [_THETA_LIMIT]], dtype=torch.float64)
+        self._limits = torch.tensor([[X_LIMIT], [THETA_LIMIT]], dtype=torch.float64)
         self._sutton_barto_reward = sutton_barto_reward
 
     def start(self, u: Tensor) -> Tensor:

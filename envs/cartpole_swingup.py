@@ -13,7 +13,7 @@ from torch import Tensor
 from entropic_rl.envs.arguments import check_count, check_number
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.cartpole import cart_and_pole
-from entropic_rl.envs.drawing import COLOURS, Canvas
+from entropic_rl.envs.drawing import cart_picture
 from entropic_rl.envs.dynamics import Dynamics
 from entropic_rl.envs.single import SingleEnv
 
@@ -98,15 +98,7 @@ class CartPoleSwingUp(Dynamics):
 
     def picture(self, state: Tensor) -> np.ndarray:
         """Track, cart and pole."""
-        width, height, scale = 480, 240, 72
-        canvas = Canvas(width, height)
-        x, y = width / 2 + scale * float(state[0]), height / 2
-        canvas.line((width / 2 - scale * _TRACK, y), (width / 2 + scale * _TRACK, y), 2, COLOURS["wall"])
-        canvas.box(width / 2 - scale, y - 2, width / 2 + scale, y + 2, COLOURS["goal"])
-        canvas.box(x - 26, y - 13, x + 26, y + 13, COLOURS["wall"])
-        angle = float(state[2])
-        canvas.line((x, y), (x + scale * math.sin(angle), y - scale * math.cos(angle)), 9, COLOURS["agent"])
-        return canvas.pixels()
+        return cart_picture(float(state[0]), float(state[2]), track=_TRACK, target=1.0)
 
 
 CartPoleSwingUpEnv = partial(SingleEnv, CartPoleSwingUp)

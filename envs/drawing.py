@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["COLOURS", "Canvas", "Colour", "grid_picture", "line_picture", "line_text"]
+__all__ = ["COLOURS", "Canvas", "Colour", "cart_picture", "grid_picture", "line_picture", "line_text"]
 
 Colour = tuple[int, int, int]
 
@@ -89,6 +90,26 @@ def grid_picture(rows: Sequence[str], meaning: Mapping[str, str], *, agent: str 
             canvas.box(x + gap, y + gap, x + size - gap, y + size - gap, COLOURS[meaning.get(character, "floor")])
             if character == agent:
                 canvas.disc(x + size / 2, y + size / 2, 0.34 * size, COLOURS["agent"])
+    return canvas.pixels()
+
+
+def cart_picture(position: float, angle: float, *, track: float, target: float = 0.0) -> np.ndarray:
+    """A cart with a pole on its track.
+
+    Args:
+        position: of the cart in m, 0 in the middle.
+        angle: of the pole in rad, 0 = up.
+        track: how far it reaches to either side, in m.
+        target: how far the green part in its middle does.
+    """
+    width, height, scale = 480, 240, 72
+    canvas = Canvas(width, height)
+    x, y = width / 2 + scale * position, height / 2
+    canvas.line((width / 2 - scale * track, y), (width / 2 + scale * track, y), 2, COLOURS["wall"])
+    if target:
+        canvas.box(width / 2 - scale * target, y - 2, width / 2 + scale * target, y + 2, COLOURS["goal"])
+    canvas.box(x - 26, y - 13, x + 26, y + 13, COLOURS["wall"])
+    canvas.line((x, y), (x + scale * math.sin(angle), y - scale * math.cos(angle)), 9, COLOURS["agent"])
     return canvas.pixels()
 
 

@@ -13,7 +13,10 @@ from scipy import stats
 
 from entropic_rl.envs.bandit import Bandit
 from entropic_rl.envs.batched import BatchedEnv
+from entropic_rl.envs.cartpole import CartPole
+from entropic_rl.envs.cartpole_positions import CartPolePositions
 from entropic_rl.envs.cartpole_swingup import CartPoleSwingUp
+from entropic_rl.envs.catch import Catch
 from entropic_rl.envs.chain import Chain
 from entropic_rl.envs.deep_sea import DeepSea
 from entropic_rl.envs.finite import FiniteDynamics
@@ -662,6 +665,157 @@ def test_maze_can_be_solved_within_its_limit():
     assert steps < 40
 
 
+# CartPolePositions
+
+
+def test_cart_pole_without_velocities_is_cart_pole_seen_in_part():
+    part, whole = BatchedEnv(CartPolePositions, 8), BatchedEnv(CartPole, 8, max_episode_steps=500)
+    obs, expected = part.reset(seed=3)[0], whole.reset(seed=3)[0]
+    generator, n_ends = torch.Generator().manual_seed(0), 0
+    for _ in range(300):
+        assert torch.equal(obs, expected[:, [0, 2]])
+        action = torch.randint(2, (8,), generator=generator)
+        obs, *outcome, info = part.step(action)
+        expected, *expected_outcome, expected_info = whole.step(action)
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(outcome, expected_outcome, strict=True))
+        if info:
+            assert torch.equal(info["final_obs"], expected_info["final_obs"][:, [0, 2]])
+            n_ends += 1
+    assert n_ends >= 20
+
+
+def balanced(env, push):
+    """Steps until the pole falls, at most 500, where ``push(previous, obs)`` chooses the side."""
+    obs, _ = env.reset(seed=0)
+    before, steps, ended = obs, 0, False
+    while not ended:
+        action = int(push(before, obs) > 0.0)
+        before, (obs, _, terminated, truncated, _) = obs, env.step(action)
+        steps, ended = steps + 1, terminated or truncated
+    return steps
+
+
+def test_pole_is_balanced_with_the_observation_before_and_falls_without():
+    env = SingleEnv(CartPolePositions)
+    assert balanced(env, lambda before, obs: obs[1] + 20.0 * (obs[1] - before[1])) == 500
+    assert balanced(env, lambda before, obs: obs[1]) < 100
+
+
+# Catch
+
+
+def test_ball_falls_one_row_per_step_and_drifts_and_bounces():
+    # Four columns, drifting right from column 1: to 2, 3, and back from the wall to 2, 1, 0, 1.
+    state, seen = [0, 1, 1, 0, 0], []
+    rules, no_next = Catch(rows=8, columns=4), torch.full((2, 1), 0.5, dtype=torch.float64)
+    for _ in range(6):
+        column = torch.tensor(state).unsqueeze(1)
+        state = rules.step(column, torch.tensor([1]), no_next)[0][:, 0].tolist()
+        seen.append(state[:2])
+    assert seen == [[1, 2], [2, 3], [3, 2], [4, 1], [5, 0], [6, 1]]
+    assert state[2:] == [1, 0, 0]  # to the right again
+
+
+@pytest.mark.parametrize(("start", "action", "reached"), [(2, 0, 1), (2, 1, 2), (2, 2, 3), (0, 0, 0), (3, 2, 3)])
+def test_paddle_moves_by_one_cell_and_stays_on_the_board(start, action, reached):
+    state = torch.tensor([[0], [0], [0], [start], [0]])
+    rules = Catch(rows=6, columns=4, drift=False)
+    assert rules.step(state, torch.tensor([action]), torch.full((1, 1), 0.5))[0][3].tolist() == [reached]
+
+
+@pytest.mark.parametrize(
+    ("state", "action", "reward", "end"),
+    [
+        ((8, 4, 0, 4, 0), 1, 1.0, False),
+        ((8, 4, 0, 3, 0), 2, 1.0, False),  # the paddle moves in the step in which the ball lands
+        ((8, 4, 1, 4, 0), 1, -1.0, False),  # and so does the ball
+        ((8, 4, 1, 4, 0), 2, 1.0, False),
+        ((8, 9, 1, 7, 0), 2, 1.0, False),  # off the wall
+        ((7, 4, 0, 4, 0), 1, 0.0, False),
+        ((9, 4, 0, 4, 0), 1, 0.0, False),  # the next one appears
+        ((8, 4, 0, 4, 4), 1, 1.0, True),  # the fifth
+        ((8, 4, 0, 0, 4), 1, -1.0, True),
+        ((7, 4, 0, 4, 4), 1, 0.0, False),
+    ],
+)
+def test_balls_pay_where_they_land_and_the_last_one_ends_the_episode(state, action, reward, end):
+    u = torch.full((2, 1), 0.5, dtype=torch.float64)
+    _, paid, terminated = Catch().step(torch.tensor(state).unsqueeze(1), torch.tensor([action]), u)
+    assert (paid.dtype, paid.item(), terminated.item()) == (torch.float32, reward, end)
+
+
+@pytest.mark.parametrize(("rows", "balls"), [(10, 5), (2, 1), (7, 3)])
+def test_catch_lasts_as_many_steps_as_the_balls_need(rows, balls):
+    env, rewards, terminated = SingleEnv(Catch, rows=rows, balls=balls), [], False
+    env.reset(seed=1)
+    while not terminated:
+        _, reward, terminated, truncated, _ = env.step(1)
+        assert not truncated
+        rewards.append(reward)
+    assert len(rewards) == rows * balls - 1
+    assert [i for i, reward in enumerate(rewards) if reward] == [rows * k - 2 for k in range(1, balls + 1)]
+
+
+def test_catch_shows_ball_and_paddle_as_white_pixels_by_row_column_and_channel():
+    obs = Catch(rows=3, columns=4).observe(torch.tensor([[1, 2], [3, 2], [0, 0], [0, 2], [0, 0]]))
+    assert obs.dtype is torch.uint8
+    assert obs[..., 0].tolist() == [
+        [[0, 0, 0, 0], [0, 0, 0, 255], [255, 0, 0, 0]],
+        [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 255, 0]],  # caught: one pixel
+    ]
+    assert obs.flatten(1)[0].nonzero().flatten().tolist() == [1 * 4 + 3, 2 * 4 + 0]
+
+
+@pytest.mark.parametrize("drift", [True, False])
+def test_first_and_later_balls_fall_from_anywhere_with_any_drift(drift):
+    n = 30_000
+    env = batch(Catch, n, rows=2, columns=5, drift=drift)
+    first = env.state
+    env.step(torch.ones(n, dtype=torch.int64))
+    env.step(torch.ones(n, dtype=torch.int64))
+    for row, column, drifts, paddle, before in (first, env.state):
+        assert not row.any()
+        assert (paddle == 2).all()
+        assert len(before.unique()) == 1
+        for c in range(5):
+            for d in (-1, 0, 1):
+                share = 1 / 15 if drift else (d == 0) / 5
+                assert likely(int(((column == c) & (drifts == d)).sum()), n, share), (c, d)
+    columns = torch.stack((first[1], env.state[1])).double()
+    assert torch.corrcoef(columns)[0, 1].abs() < 4 / n**0.5  # a ball does not depend on the one before
+
+
+def folded(x):
+    """Column of the default board that is reached by going on to x and back from the walls, 0 and 9."""
+    return 9 - abs(x % 18 - 9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_comparing_each_picture_with_the_one_before_is_enough_to_catch_every_ball(seed):
+    env, total, ended, before = SingleEnv(Catch), 0.0, False, None
+    obs, _ = env.reset(seed=seed)
+    while not ended:
+        action, [paddle, *_] = 1, np.flatnonzero(obs[-1])
+        for row, column, _ in np.argwhere(obs[:-1]):
+            drifts = [d for d in (-1, 0, 1) if row == 0 or folded(before + d) == column]
+            last = column if row == 0 else before
+            steps = 9 - row + (row > 0)  # from there to the bottom
+            farthest = max((folded(last + d * steps) - paddle for d in drifts), key=abs)
+            action, before = 1 + int(np.sign(farthest)), column
+        obs, reward, ended, _, _ = env.step(action)
+        total += reward
+    assert total == 5.0
+
+
+def test_catch_is_drawn_with_a_paddle_and_a_ball():
+    env = SingleEnv(Catch, render_mode="ansi", rows=3, columns=4)
+    env.reset(seed=0)
+    env.state = torch.tensor([[1], [3], [0], [0], [0]])
+    assert env.render() == "....\n...o\n@...\n"
+    env.state = torch.tensor([[2], [1], [0], [1], [0]])
+    assert env.render() == "....\n....\n.@..\n"
+
+
 # Pictures of where training went
 
 PICTURED = {
@@ -729,6 +883,7 @@ def test_grid_over_more_or_fewer_dimensions_is_no_picture(n_dims):
         (MountainCarSparse, 500),
         (CartPoleSwingUp, 1000),
         (PointMaze, 150),
+        (CartPolePositions, 500),
     ],
 )
 def test_limits_are_those_of_the_docstring_and_can_be_set(rules, limit):
@@ -804,6 +959,13 @@ NUMBER = r"expected a finite number from {} to {}, got {}"
         (PointMaze, {"stride": -0.1}, "stride: expected a finite number .*got -0.1"),
         (PointMaze, {"stride": 1.5}, "stride: expected a finite number .* to 0.9, got 1.5"),
         (PointMaze, {"limit": 0}, "limit: " + WHOLE.format(1, 0)),
+        (CartPolePositions, {"limit": 0}, "limit: " + WHOLE.format(1, 0)),
+        (Catch, {"rows": 1}, "rows: " + WHOLE.format(2, 1)),
+        (Catch, {"columns": 1}, "columns: " + WHOLE.format(2, 1)),
+        (Catch, {"columns": 9.5}, "columns: " + WHOLE.format(2, 9.5)),
+        (Catch, {"balls": 0}, "balls: " + WHOLE.format(1, 0)),
+        (Catch, {"drift": 1}, "drift: expected True or False, got 1"),
+        (Catch, {"drift": "no"}, "drift: expected True or False, got 'no'"),
     ],
     ids=lambda part: part.__name__ if isinstance(part, type) else str(part) if isinstance(part, dict) else "",
 )

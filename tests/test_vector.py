@@ -294,6 +294,7 @@ WORLDS = {
     "box observations, noisy rewards": ("entropic_rl/DeepSea-v0", {"size": 4, "stochastic": True}),
     "box observations of a simulation": ("entropic_rl/MountainCarSparse-v0", {"limit": 30}),
     "box actions": ("entropic_rl/PointMaze-v0", {"limit": 40}),
+    "pixels": ("entropic_rl/Catch-v0", {"rows": 5, "columns": 7, "balls": 2}),
 }
 
 
@@ -444,6 +445,58 @@ def test_discrete_tensor_observations_are_one_hot_from_the_start_of_their_space(
     step = batch.step(torch.zeros(1, 2, 2))
     assert step.final_obs[0, 0].argmax() == 2
     assert step.next_obs.argmax(-1).tolist() == [[0, 2]]
+
+
+class Palette(Abacus):
+    """Shows bytes: all 256 of them as an image of 16 rows, 8 columns and 2 channels, or some as mere numbers."""
+
+    single_action_space = spaces.Discrete(2)
+
+    def __init__(self, num_envs, space, device="cpu"):
+        super().__init__(num_envs)
+        self.single_observation_space = space
+        self.shown = torch.arange(np.prod(space.shape), device=device).to(torch.uint8).view(space.shape)
+
+    def reset(self, **options):
+        return self.shown.expand(self.num_envs, *self.shown.shape), {}
+
+
+IMAGE = spaces.Box(0, 255, (16, 8, 2), np.uint8)
+
+
+def seen_by_both(space, device="cpu", dtype=torch.float32):
+    """What the agent gets of bytes from an environment that speaks tensors, and of the same ones in NumPy."""
+    env = Palette(2, space, device)
+    obs = EnvBatch(env, 1, **specs_of(env), device=device, dtype=dtype).reset([[0, 1]])
+    flat = observation_spec(space).flatten(env.reset()[0].cpu().numpy())
+    return obs, torch.as_tensor(flat, dtype=dtype).unflatten(0, (1, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_all_bytes_of_tensor_images_become_the_numbers_that_numpy_images_become(dtype):
+    obs, expected = seen_by_both(IMAGE, dtype=dtype)
+    assert obs.dtype is dtype
+    assert torch.equal(obs, expected)
+    assert obs.unique().numel() == 256
+    assert (obs.min(), obs.max()) == (0.0, 1.0)
+
+
+@pytest.mark.gpu
+def test_all_bytes_of_images_on_a_gpu_become_the_numbers_that_numpy_images_become():
+    obs, expected = seen_by_both(IMAGE, device="cuda")
+    assert torch.equal(obs.cpu(), expected)
+
+
+def test_tensor_images_are_flattened_by_row_column_and_channel():
+    obs, _ = seen_by_both(IMAGE)
+    assert (obs[0, 0] * 255).round().view(16, 8, 2)[3, 5, 1] == (3 * 8 + 5) * 2 + 1
+
+
+def test_tensor_bytes_that_are_no_pixels_are_left_as_they_are():
+    obs, expected = seen_by_both(spaces.Box(0, 9, (4,), np.uint8))
+    assert obs.dtype is torch.float32
+    assert torch.equal(obs, expected)
+    assert obs[0, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_box_actions_reach_tensor_envs_between_bounds_of_any_place_and_in_their_shape():
