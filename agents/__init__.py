@@ -10,12 +10,34 @@ if __name__ != "entropic_rl.agents":
 
 if TYPE_CHECKING:
     from entropic_rl.agents.a2c import A2C
-    from entropic_rl.agents.config import A2CConfig, PPOConfig
+    from entropic_rl.agents.config import A2CConfig, DiscreteSACConfig, PPOConfig, SACConfig
+    from entropic_rl.agents.discrete_sac import DiscreteSAC
     from entropic_rl.agents.ppo import PPO
+    from entropic_rl.agents.sac import SAC
 
-__all__ = ["A2C", "PPO", "A2CConfig", "PPOConfig", "agent_class"]
+__all__ = [
+    "A2C",
+    "PPO",
+    "SAC",
+    "A2CConfig",
+    "DiscreteSAC",
+    "DiscreteSACConfig",
+    "PPOConfig",
+    "SACConfig",
+    "agent_class",
+]
 
-_HOMES = {"A2C": "a2c", "PPO": "ppo", "A2CConfig": "config", "PPOConfig": "config"}
+_CLASSES = {"ppo": "PPO", "a2c": "A2C", "sac": "SAC", "discrete-sac": "DiscreteSAC"}
+_HOMES = {
+    "A2C": "a2c",
+    "PPO": "ppo",
+    "SAC": "sac",
+    "DiscreteSAC": "discrete_sac",
+    "A2CConfig": "config",
+    "PPOConfig": "config",
+    "SACConfig": "config",
+    "DiscreteSACConfig": "config",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +49,4 @@ def __getattr__(name: str) -> Any:
 
 def agent_class(name: str) -> Any:
     """The agent that is called ``name`` on the command line."""
-    return __getattr__(name.upper())
+    return __getattr__(_CLASSES[name])

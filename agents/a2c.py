@@ -16,19 +16,19 @@ from torch import Tensor
 
 from entropic_rl.agents.config import A2CConfig
 from entropic_rl.coefficients import Coefficients
+from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.losses import entropic_loss, policy_gradient_loss, value_loss
 from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.on_policy import (
     Collector,
     Samples,
-    masked_mean,
-    masked_means,
     normalize_advantage,
     prepare,
     rollout_metrics,
 )
 from entropic_rl.optimizers import RMSprop, clip_grad_norm_
 from entropic_rl.policies import ActorCritic, NetworkConfig
+from entropic_rl.reductions import masked_mean, masked_means
 from entropic_rl.spaces import ActionSpec
 from entropic_rl.vector import Transition
 
@@ -60,17 +60,18 @@ class A2C:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.config = config = configs[0]
-        self.n_steps = config.n_steps
-        self._coefficients = Coefficients(configs, config.BATCHABLE, device=device, dtype=dtype)
+        self.steps_per_update = config.n_steps
+        self._coefficients = Coefficients(configs, device=device, dtype=dtype)
+        self._entropy = EntropyTerm(configs, action, device=device, dtype=dtype)
         self.policy = ActorCritic(NetworkConfig.of(config), obs_size, action, seeds, device=device, dtype=dtype)
         self._optimizer = RMSprop(self.policy.params.values, alpha=0.99, eps=1e-5)
         gamma = self._coefficients.at(0.0)["gamma"]
         normalizer = RewardNormalizer(len(seeds), n_envs, gamma) if config.normalize_reward else None
         self._collector = Collector(self.policy, config.n_steps, n_envs, seeds, normalizer)
 
-    def act(self, obs: Tensor) -> Tensor:
+    def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``, remembered for the update."""
-        return self._collector.act(obs)
+        return self._collector.act(obs, mask)
 
     def observe(self, transition: Transition) -> None:
         """Take in what the environments answered."""
@@ -79,31 +80,40 @@ class A2C:
     def update(self, progress: float) -> dict[str, Tensor]:
         """Learn from the full rollout; ``progress`` is the fraction of env steps done. Returns metrics ``[R]``."""
         c = self._coefficients.at(progress)
-        samples = prepare(self._collector.rollout, self.policy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
+        self._entropy.coefficient.at(progress)
+        samples = prepare(self._collector, self._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
         loss, metrics = self._loss(samples, c)
         metrics["train/grad_norm"] = self._step(loss, c)
+        self._entropy.steer(metrics, c["learning_rate"])
         self._collector.rollout.clear()
         return {
             **metrics,
-            **rollout_metrics(samples, self._collector, c["ent_coef"], normalized=self.config.normalize_advantage),
+            **rollout_metrics(samples, self._collector, self._entropy, normalized=self.config.normalize_advantage),
             "train/learning_rate": c["learning_rate"].clone(),
         }
+
+    def inspect(self) -> dict[str, Tensor]:
+        """Metrics for a record only: none, an update tells them all."""
+        return {}
 
     def _loss(self, batch: Samples, c: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of each run ``[R]``, differentiable, and what practitioners watch, detached."""
         config, valid = self.config, batch.valid
-        distribution, value = self.policy.evaluate(batch.obs)
-        log_prob, entropy = distribution.log_prob(batch.action), distribution.entropy()
-        advantage = normalize_advantage(batch.advantage, valid) if config.normalize_advantage else batch.advantage
+        distribution, value = self.policy.evaluate(batch.obs, batch.mask)
+        log_prob, bonus = distribution.log_prob(batch.action), self._entropy.bonus(distribution)
+        advantage, unit = batch.advantage, batch.reward_scale
+        if config.normalize_advantage:
+            advantage, std = normalize_advantage(advantage, valid)
+            unit = unit * std
         policy_loss = policy_gradient_loss(log_prob, advantage)
         critic_loss = value_loss(value, batch.value_target)
-        actor_loss = entropic_loss(policy_loss, entropy, ent_coef=c["ent_coef"].unsqueeze(1))
+        actor_loss = entropic_loss(policy_loss, bonus, ent_coef=self._entropy.loss_coef(unit).unsqueeze(1))
         loss = masked_mean(actor_loss + c["vf_coef"].unsqueeze(1) * critic_loss, valid)
         with torch.no_grad():
             per_sample = {
                 "train/policy_gradient_loss": policy_loss,
                 "train/value_loss": critic_loss,
-                "train/entropy": entropy,
+                **self._entropy.metrics(distribution, bonus),
             }
             metrics = {"train/loss": loss.detach(), **masked_means(per_sample, valid)}
         return loss, metrics

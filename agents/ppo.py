@@ -16,13 +16,12 @@ from torch import Tensor
 
 from entropic_rl.agents.config import PPOConfig, check_batch_size
 from entropic_rl.coefficients import Coefficients
+from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.losses import clipped_surrogate_loss, clipped_value_loss, entropic_loss, value_loss
 from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.on_policy import (
     Collector,
     Samples,
-    masked_mean,
-    masked_means,
     minibatches,
     normalize_advantage,
     prepare,
@@ -30,6 +29,7 @@ from entropic_rl.on_policy import (
 )
 from entropic_rl.optimizers import Adam, clip_grad_norm_
 from entropic_rl.policies import ActorCritic, NetworkConfig
+from entropic_rl.reductions import masked_mean, masked_means
 from entropic_rl.spaces import ActionSpec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
@@ -66,8 +66,9 @@ class PPO:
     ) -> None:
         self.config = config = configs[0]
         check_batch_size(config.batch_size, config.n_steps, n_envs)
-        self.n_steps = config.n_steps
-        self._coefficients = Coefficients(configs, config.BATCHABLE, device=device, dtype=dtype)
+        self.steps_per_update = config.n_steps
+        self._coefficients = Coefficients(configs, device=device, dtype=dtype)
+        self._entropy = EntropyTerm(configs, action, device=device, dtype=dtype)
         self.policy = ActorCritic(NetworkConfig.of(config), obs_size, action, seeds, device=device, dtype=dtype)
         self._optimizer = Adam(self.policy.params.values, eps=1e-5)
         self._minibatch_stream = Stream(seeds, "minibatch", device=device)
@@ -75,9 +76,9 @@ class PPO:
         normalizer = RewardNormalizer(len(seeds), n_envs, gamma) if config.normalize_reward else None
         self._collector = Collector(self.policy, config.n_steps, n_envs, seeds, normalizer)
 
-    def act(self, obs: Tensor) -> Tensor:
+    def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``, remembered for the update."""
-        return self._collector.act(obs)
+        return self._collector.act(obs, mask)
 
     def observe(self, transition: Transition) -> None:
         """Take in what the environments answered."""
@@ -86,9 +87,10 @@ class PPO:
     def update(self, progress: float) -> dict[str, Tensor]:
         """Learn from the full rollout; ``progress`` is the fraction of env steps done. Returns metrics ``[R]``."""
         c = self._coefficients.at(progress)
-        samples = prepare(self._collector.rollout, self.policy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
+        self._entropy.coefficient.at(progress)
+        samples = prepare(self._collector, self._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
         target_kl = self.config.target_kl
-        active = torch.ones_like(c["ent_coef"], dtype=torch.bool)  # [R], runs that have not passed target_kl
+        active = torch.ones_like(c["gamma"], dtype=torch.bool)  # [R], runs that have not passed target_kl
         history: list[dict[str, Tensor]] = []
         counted: list[Tensor] = []
         first_order = self._minibatch_stream.position
@@ -106,26 +108,35 @@ class PPO:
         self._minibatch_stream.position = first_order + self.config.n_epochs
         self._collector.rollout.clear()
         weight = torch.stack(counted, 1)
+        metrics = {name: masked_mean(torch.stack([m[name] for m in history], 1), weight) for name in history[0]}
+        self._entropy.steer(metrics, c["learning_rate"])
         return {
-            **{name: masked_mean(torch.stack([m[name] for m in history], 1), weight) for name in history[0]},
-            **rollout_metrics(samples, self._collector, c["ent_coef"], normalized=self.config.normalize_advantage),
+            **metrics,
+            **rollout_metrics(samples, self._collector, self._entropy, normalized=self.config.normalize_advantage),
             "train/learning_rate": c["learning_rate"].clone(),
             "train/clip_range": c["clip_range"].clone(),
         }
 
+    def inspect(self) -> dict[str, Tensor]:
+        """Metrics for a record only: none, an update tells them all."""
+        return {}
+
     def _loss(self, batch: Samples, c: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of each run ``[R]``, differentiable, and what practitioners watch, detached."""
         config, valid = self.config, batch.valid
-        distribution, value = self.policy.evaluate(batch.obs)
-        log_prob, entropy = distribution.log_prob(batch.action), distribution.entropy()
-        advantage = normalize_advantage(batch.advantage, valid) if config.normalize_advantage else batch.advantage
+        distribution, value = self.policy.evaluate(batch.obs, batch.mask)
+        log_prob, bonus = distribution.log_prob(batch.action), self._entropy.bonus(distribution)
+        advantage, unit = batch.advantage, batch.reward_scale
+        if config.normalize_advantage:
+            advantage, std = normalize_advantage(advantage, valid)
+            unit = unit * std
         clip = c["clip_range"].unsqueeze(1)
         policy_loss = clipped_surrogate_loss(log_prob, batch.log_prob, advantage, clip_range=clip)
         if config.clip_range_vf is None:
             critic_loss = value_loss(value, batch.value_target)
         else:
             critic_loss = clipped_value_loss(value, batch.value, batch.value_target, clip_range_vf=config.clip_range_vf)
-        actor_loss = entropic_loss(policy_loss, entropy, ent_coef=c["ent_coef"].unsqueeze(1))
+        actor_loss = entropic_loss(policy_loss, bonus, ent_coef=self._entropy.loss_coef(unit).unsqueeze(1))
         loss = masked_mean(actor_loss + c["vf_coef"].unsqueeze(1) * critic_loss, valid)
         with torch.no_grad():
             log_ratio = log_prob - batch.log_prob
@@ -133,7 +144,7 @@ class PPO:
             per_sample = {
                 "train/policy_gradient_loss": policy_loss,
                 "train/value_loss": critic_loss,
-                "train/entropy": entropy,
+                **self._entropy.metrics(distribution, bonus),
                 "train/approx_kl": excess - log_ratio,
                 "train/clip_fraction": (excess.abs() > clip).to(excess.dtype),
             }

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from entropic_rl.agents.config import AGENT_CONFIGS
+from entropic_rl.allocation import keep_freed_memory
 from entropic_rl.cell import Cell
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, UserError
@@ -76,6 +77,7 @@ def train(prog: str, arguments: Sequence[str]) -> int:
     from entropic_rl.runs import train_cells
 
     say_preset(args, run)
+    keep_freed_memory()
     torch.set_num_threads(run.num_threads)
     with ProgressReport(run.total_timesteps, f"{args.agent} {run.env}", enabled=args.progress) as report:
         [summary] = train_cells(agent_class(args.agent), [Cell(args.agent, run, config, directory)], report)

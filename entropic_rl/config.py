@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import Doc
 
 from entropic_rl.errors import ConfigError
-from entropic_rl.schedules import Schedule
+from entropic_rl.schedules import Schedule, parse_coefficient
 
 __all__ = ["RunConfig", "build", "field_docs", "load_yaml", "settings"]
 
@@ -53,6 +53,21 @@ Scheduled = Annotated[float | str, _scheduled(0.0)]
 
 PositiveScheduled = Annotated[float | str, _scheduled(0.0, exclusive=True)]
 """A number > 0, or a schedule that starts > 0."""
+
+
+def _coefficient(spec: float | str) -> float | str:
+    """An entropy weight in its shortest form."""
+    parsed = parse_coefficient(spec)
+    if isinstance(parsed, Schedule):
+        lowest = min(parsed.start, parsed.end)
+        if lowest < 0.0:
+            raise ValueError(f"expected >= 0, got {spec}")
+        return parsed.start if parsed.kind == "constant" else str(spec)
+    return str(parsed)
+
+
+Coefficient = Annotated[float | str, AfterValidator(_coefficient)]
+"""An entropy weight: a number >= 0, a schedule of such, ``target:NATS[:INITIAL]`` or ``auto[:INITIAL]``."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -18,6 +18,8 @@ from entropic_rl import entropy as entropies
 
 __all__ = ["Bernoulli", "Categorical", "Distribution", "Gaussian", "MultiDiscrete", "TanhGaussian"]
 
+_NO_PRIOR = "a prior can be given for a Discrete or a Box action, not for several choices at once"
+
 
 class Distribution(Protocol):
     """What an agent asks of a policy: ``[...]`` leading axes, actions ``[..., *event]``."""
@@ -33,6 +35,23 @@ class Distribution(Protocol):
 
     def entropy(self) -> Tensor:
         """Entropy in nats, ``[...]``, summed over action dimensions."""
+
+    def renyi_entropy(self, alpha: float) -> Tensor:
+        """Renyi entropy of order ``alpha`` > 0 in nats, ``[...]``."""
+
+    def kl_to_uniform(self) -> Tensor:
+        """Divergence in nats from the uniform distribution over all (allowed) actions, ``[...]``.
+
+        Raises:
+            ValueError: there is none, because the actions are unbounded.
+        """
+
+    def kl_to_prior(self, prior: Tensor) -> Tensor:
+        """Divergence in nats from ``prior [n]``: weights of the actions, or standard deviations around 0, ``[...]``.
+
+        Raises:
+            ValueError: this kind of distribution has no such prior.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +72,15 @@ class Categorical:
 
     def entropy(self) -> Tensor:
         return entropies.categorical_entropy(self.logits, mask=self.mask)
+
+    def renyi_entropy(self, alpha: float) -> Tensor:
+        return entropies.renyi_entropy(self.logits, alpha, mask=self.mask)
+
+    def kl_to_uniform(self) -> Tensor:
+        return entropies.kl_to_uniform(self.logits, mask=self.mask)
+
+    def kl_to_prior(self, prior: Tensor) -> Tensor:
+        return entropies.categorical_kl(self.logits, prior, mask=self.mask)
 
     @property
     def probs(self) -> Tensor:
@@ -85,6 +113,15 @@ class MultiDiscrete:
     def entropy(self) -> Tensor:
         return entropies.multi_discrete_entropy(self.logits, self.nvec, mask=self.mask)
 
+    def renyi_entropy(self, alpha: float) -> Tensor:
+        return torch.stack([part.renyi_entropy(alpha) for part in self._parts()]).sum(0)
+
+    def kl_to_uniform(self) -> Tensor:
+        return torch.stack([part.kl_to_uniform() for part in self._parts()]).sum(0)
+
+    def kl_to_prior(self, prior: Tensor) -> Tensor:
+        raise ValueError(_NO_PRIOR)
+
     def _parts(self) -> list[Categorical]:
         logits = self.logits.split(self.nvec, -1)
         masks = [None] * len(self.nvec) if self.mask is None else self.mask.split(self.nvec, -1)
@@ -108,6 +145,18 @@ class Bernoulli:
 
     def entropy(self) -> Tensor:
         return entropies.bernoulli_entropy(self.logits).sum(-1)
+
+    def renyi_entropy(self, alpha: float) -> Tensor:
+        return self._choices().renyi_entropy(alpha).sum(-1)
+
+    def kl_to_uniform(self) -> Tensor:
+        return self._choices().kl_to_uniform().sum(-1)
+
+    def kl_to_prior(self, prior: Tensor) -> Tensor:
+        raise ValueError(_NO_PRIOR)
+
+    def _choices(self) -> Categorical:
+        return Categorical(torch.stack([self.logits, torch.zeros_like(self.logits)], -1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +183,15 @@ class Gaussian:
     def entropy(self) -> Tensor:
         return entropies.gaussian_entropy(self.log_std)
 
+    def renyi_entropy(self, alpha: float) -> Tensor:
+        return entropies.gaussian_renyi_entropy(self.log_std, alpha)
+
+    def kl_to_uniform(self) -> Tensor:
+        raise ValueError("an unbounded distribution has no divergence from a uniform one; squash it")
+
+    def kl_to_prior(self, prior: Tensor) -> Tensor:
+        return entropies.gaussian_kl(self.mean, self.log_std, prior)
+
 
 @dataclass(frozen=True, slots=True)
 class TanhGaussian:
@@ -159,3 +217,12 @@ class TanhGaussian:
 
     def entropy(self) -> Tensor:
         return entropies.tanh_gaussian_entropy(self.mean, self.log_std.expand_as(self.mean))
+
+    def renyi_entropy(self, alpha: float) -> Tensor:
+        return entropies.tanh_gaussian_renyi_entropy(self.mean, self.log_std.expand_as(self.mean), alpha)
+
+    def kl_to_uniform(self) -> Tensor:
+        return self.mean.shape[-1] * math.log(2.0) - self.entropy()  # the uniform density on (-1, 1) is 1/2
+
+    def kl_to_prior(self, prior: Tensor) -> Tensor:
+        return entropies.gaussian_kl(self.mean, self.log_std.expand_as(self.mean), prior)

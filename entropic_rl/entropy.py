@@ -20,14 +20,19 @@ from torch.nn import functional as F
 __all__ = [
     "bernoulli_entropy",
     "categorical_entropy",
+    "categorical_kl",
     "gaussian_entropy",
+    "gaussian_kl",
+    "gaussian_renyi_entropy",
     "kl_to_uniform",
     "log_one_minus_tanh_squared",
     "masked_logits",
     "multi_discrete_entropy",
     "renyi_entropy",
     "tanh_gaussian_entropy",
+    "tanh_gaussian_renyi_entropy",
     "tsallis_entropy",
+    "tsallis_from_renyi",
 ]
 
 _NEG_INF = float("-inf")
@@ -110,6 +115,73 @@ def tanh_gaussian_entropy(mean: Tensor, log_std: Tensor) -> Tensor:
     return (gaussian_entropy(log_std.to(work)) + log_det.sum(-1)).to(mean.dtype)
 
 
+def gaussian_renyi_entropy(log_std: Tensor, alpha: float) -> Tensor:
+    """Renyi entropy of order ``alpha`` > 0 of a diagonal Gaussian, ``[..., D] -> [...]``.
+
+    Per dimension ``log std + log(2 pi) / 2 + log(alpha) / (2 (alpha - 1))``: Shannon's, but for a constant.
+    Source: Gil, Alajaji & Linder (2013), table 2, https://doi.org/10.1016/j.ins.2013.06.018.
+    """
+    if alpha == 1.0:
+        return gaussian_entropy(log_std)
+    slope = 0.0 if math.isinf(alpha) else math.log(alpha) / (alpha - 1.0)
+    return (log_std + 0.5 * math.log(2.0 * math.pi) + 0.5 * slope).sum(-1)
+
+
+def tanh_gaussian_renyi_entropy(mean: Tensor, log_std: Tensor, alpha: float) -> Tensor:
+    """Renyi entropy of order ``alpha`` in (0, inf) of ``tanh(mean + std * N(0, I))``, ``[..., D] -> [...]``.
+
+    The density's power is that of a narrower Gaussian, so that per dimension ``log integral p^alpha = (1 - alpha)
+    (log std + log(2 pi) / 2) - log(alpha) / 2 + log E[cosh(u)^(2 (alpha - 1))]`` with
+    ``u ~ N(mean, std^2 / alpha)``, an expectation that the trapezoid rule takes in logarithms, on nodes wide enough for
+    the mass that ``cosh`` moves outwards.
+
+    Raises:
+        ValueError: ``alpha`` is out of range.
+    """
+    if not 0.0 < alpha < math.inf:
+        raise ValueError(f"alpha must be in (0, inf) for a tanh-Gaussian, got {alpha}")
+    if alpha == 1.0:
+        return tanh_gaussian_entropy(mean, log_std)
+    work = torch.promote_types(mean.dtype, torch.float32)
+    mu, log_std = mean.to(work), log_std.to(work)
+    narrow = log_std.exp() / math.sqrt(alpha)
+    reach = (8.5 + 2.0 * max(alpha - 1.0, 0.0) * narrow).detach().unsqueeze(-1)  # where the integrand is over
+    node = torch.linspace(-1.0, 1.0, 257, dtype=work, device=mu.device)
+    t = reach * node
+    log_cosh = -0.5 * log_one_minus_tanh_squared(mu.unsqueeze(-1) + narrow.unsqueeze(-1) * t)
+    exponent = 2.0 * (alpha - 1.0) * log_cosh - 0.5 * t.square()
+    step = reach.squeeze(-1) * (2.0 / 256)
+    log_mean = exponent.logsumexp(-1) + step.log() - 0.5 * math.log(2.0 * math.pi)
+    log_power = (1.0 - alpha) * (log_std + 0.5 * math.log(2.0 * math.pi)) - 0.5 * math.log(alpha) + log_mean
+    return (log_power / (1.0 - alpha)).sum(-1).to(mean.dtype)
+
+
+def gaussian_kl(mean: Tensor, log_std: Tensor, prior_std: Tensor) -> Tensor:
+    """KL(N(mean, std^2) || N(0, prior_std^2)) summed over dimensions, ``[..., D] -> [...]``.
+
+    With ``x = 2 (log std - log prior_std)`` it is the sum of ``(expm1(x) - x + (mean / prior_std)^2) / 2``. A bijection
+    leaves it as it is: it is the divergence of the squashed distributions, too.
+    """
+    x = 2.0 * (log_std - prior_std.log())
+    return 0.5 * (torch.expm1(x) - x + (mean / prior_std).square()).sum(-1)
+
+
+def categorical_kl(logits: Tensor, prior: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """KL(softmax(logits) || prior over the allowed actions), ``[..., A] -> [...]``.
+
+    Args:
+        logits: ``[..., A]``.
+        prior: ``[A]``, weights > 0; they need not sum to 1.
+        mask: as in :func:`categorical_entropy`; the prior is confined to what is allowed.
+    """
+    z = _at_least_float32(masked_logits(logits, mask))
+    log_prior = masked_logits(prior.log().to(z.dtype).expand_as(z), mask).log_softmax(-1)
+    log_p = z.log_softmax(-1)
+    possible = log_p > _NEG_INF
+    gap = torch.where(possible, log_p, 0.0) - torch.where(possible, log_prior, 0.0)
+    return (log_p.exp() * gap).sum(-1).to(logits.dtype)
+
+
 def renyi_entropy(logits: Tensor, alpha: float, *, mask: Tensor | None = None) -> Tensor:
     """Renyi entropy of order ``alpha`` >= 0, ``[..., A] -> [...]``; 1 is Shannon's, inf the min-entropy.
 
@@ -148,7 +220,15 @@ def tsallis_entropy(logits: Tensor, q: float, *, mask: Tensor | None = None) -> 
     """
     if not 0.0 <= q < math.inf:
         raise ValueError(f"q must be in [0, inf), got {q}; 1 gives the Shannon entropy")
-    renyi = renyi_entropy(logits, q, mask=mask)
+    return tsallis_from_renyi(renyi_entropy(logits, q, mask=mask), q)
+
+
+def tsallis_from_renyi(renyi: Tensor, q: float) -> Tensor:
+    """Tsallis entropy of order ``q`` from the Renyi entropy of the same order, per element, ``[...] -> [...]``.
+
+    ``S_q = expm1((1 - q) R_q) / (1 - q)``, for discrete and continuous variables alike. Renyi entropies of independent
+    variables add up; Tsallis entropies do not, and are taken of the sum.
+    """
     return renyi if q == 1.0 else torch.expm1((1.0 - q) * renyi) / (1.0 - q)
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from types import ModuleType
 from typing import Any, Literal
@@ -135,7 +135,12 @@ def make_vector_env(
                 **(kwargs or {}),
             )
         makers = [partial(_make_one, env_id, kwargs or {}, wrap)] * n
-        return {"sync": SyncVectorEnv, "async": AsyncVectorEnv}[backend](makers, autoreset_mode=autoreset_mode)
+        if backend == "sync":
+            return SyncVectorEnv(makers, autoreset_mode=autoreset_mode)
+        vector_env = AsyncVectorEnv(makers, autoreset_mode=autoreset_mode)
+        with closing(makers[0]()) as copy:  # asking one in another process for what it has not would end that process
+            vector_env.offers_action_masks = copy.has_wrapper_attr("action_masks")  # type: ignore[attr-defined]
+        return vector_env
 
 
 def reward_threshold(env_id: str) -> float | None:

@@ -11,10 +11,11 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode
 
+from entropic_rl.agents.config import action_head
 from entropic_rl.cell import read_cell
 from entropic_rl.environments import Backend, import_gym_packages, make_env, make_vector_env
 from entropic_rl.errors import ConfigError
-from entropic_rl.spaces import action_spec, observation_spec
+from entropic_rl.spaces import observation_spec
 
 __all__ = ["evaluate_directory"]
 
@@ -60,7 +61,7 @@ def evaluate_directory(
     backend: Backend = "sync" if watched else run.env_backend if env is None else "auto"
     probe = make_env(env_id, kwargs)
     observation = observation_spec(probe.observation_space)
-    action = action_spec(probe.action_space, squash_output=config.squash_output)
+    action = action_head(config, probe.action_space)
     probe.close()
     wrap = None if video is None else partial(_record, directory=video)
     if video is not None and find_spec("moviepy") is None:

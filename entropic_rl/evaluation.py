@@ -12,8 +12,9 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
+from entropic_rl.masks import MaskReader
 from entropic_rl.policies import ActorCritic, draw_noise
-from entropic_rl.spaces import ObservationSpec
+from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.streams import Stream
 
 __all__ = ["Evaluation", "evaluate", "play_episodes", "summary"]
@@ -74,19 +75,27 @@ def evaluate(
     """
     n_runs = len(policy.params.values)
 
-    def act(obs: Any, seeds: Sequence[int], steps: np.ndarray) -> np.ndarray:
+    def act(obs: Any, seeds: Sequence[int], steps: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         noise = None if deterministic else _noise(policy, seeds, steps)
         flat = observation.flatten(obs)
-        return policy.action.to_env(_act(policy, flat.reshape(n_runs, len(flat) // n_runs, -1), noise))
+        return policy.action.to_env(_act(policy, flat.reshape(n_runs, len(flat) // n_runs, -1), mask, noise))
 
     return play_episodes(
-        act, make_envs, n_runs=n_runs, episodes=episodes, seed=seed, max_steps=max_steps, n_envs=n_envs
+        act,
+        make_envs,
+        policy.action,
+        n_runs=n_runs,
+        episodes=episodes,
+        seed=seed,
+        max_steps=max_steps,
+        n_envs=n_envs,
     )
 
 
 def play_episodes(
-    act: Callable[[Any, Sequence[int], np.ndarray], np.ndarray],
+    act: Callable[[Any, Sequence[int], np.ndarray, np.ndarray | None], np.ndarray],
     make_envs: Callable[[int], VectorEnv[Any, Any, Any]],
+    action: ActionSpec,
     *,
     n_runs: int = 1,
     episodes: int,
@@ -97,9 +106,11 @@ def play_episodes(
     """The episodes of :func:`evaluate`, played by whatever acts, be it ours or not.
 
     Args:
-        act: from a batch of the env's observations (run-major), the seed of the episode that each environment plays
-            and the steps it has done in it to actions as the env takes them.
+        act: from a batch of the env's observations (run-major), the seed of the episode that each environment plays,
+            the steps it has done in it and the mask of allowed actions, if there is one, to actions as the env takes
+            them.
         make_envs: builds a vector env of n copies with autoreset disabled.
+        action: the policy head, which tells how wide masks are.
         n_runs: R.
         episodes: per run.
         seed: of all episodes.
@@ -115,9 +126,12 @@ def play_episodes(
     results: list[dict[int, tuple[float, int]]] = [{} for _ in range(n_runs)]
     playing: Any = [seeds[k] for k in episode]  # vector envs take a list, though their type says int
     try:
-        obs, _ = env.reset(seed=playing)
+        masks = MaskReader(env.inner, action)
+        obs, info = env.reset(seed=playing)
+        mask = masks.after_reset(info)
         while True:
-            obs, reward, terminated, truncated, _ = env.step(act(obs, playing, length))
+            obs, reward, terminated, truncated, info = env.step(act(obs, playing, length, mask))
+            mask = masks.after_step(info)
             earned += reward
             length += 1
             ended = terminated | truncated | (length >= max_steps)
@@ -130,7 +144,8 @@ def play_episodes(
             episode[ended] += n_envs
             earned[ended], length[ended] = 0.0, 0
             playing = [seeds[k % episodes] for k in episode]
-            obs, _ = env.reset(seed=playing, options={"reset_mask": ended})
+            obs, info = env.reset(seed=playing, options={"reset_mask": ended})
+            mask = masks.after_reset(info)
     finally:
         env.close()
     return [Evaluation(*zip(*(result[k] for k in range(episodes)), strict=True)) for result in results]
@@ -140,14 +155,14 @@ class _Arrays:
     """A vector env whose answers are NumPy arrays, whether it speaks of tensors or not."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
-        self._env, self.close = env, env.close
+        self.inner, self.close = env, env.close
 
     def reset(self, **options: Any) -> tuple[Any, Any]:
-        obs, info = self._env.reset(**options)
+        obs, info = self.inner.reset(**options)
         return self._array(obs), info
 
     def step(self, action: Any) -> tuple[Any, ...]:
-        *answers, info = self._env.step(action)
+        *answers, info = self.inner.step(action)
         return *map(self._array, answers), info
 
     @staticmethod
@@ -156,11 +171,12 @@ class _Arrays:
 
 
 @torch.no_grad()
-def _act(policy: ActorCritic, obs: np.ndarray, noise: Tensor | None) -> np.ndarray:
-    """Env-side actions ``[R * E, *event]`` for flat observations ``[R, E, D]``."""
+def _act(policy: ActorCritic, obs: np.ndarray, mask: np.ndarray | None, noise: Tensor | None) -> np.ndarray:
+    """Env-side actions ``[R * E, *event]`` for flat observations ``[R, E, D]`` and masks ``[R * E, A]``."""
     values = policy.params.values
     tensor = torch.as_tensor(obs, dtype=values.dtype, device=values.device)
-    distribution = policy.distribution(policy.normalize(tensor))
+    allowed = None if mask is None else torch.as_tensor(mask, device=values.device).view(*obs.shape[:2], -1)
+    distribution = policy.distribution(policy.normalize(tensor), allowed)
     if noise is None:
         action = distribution.mode()
     else:

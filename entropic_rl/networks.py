@@ -162,6 +162,13 @@ class MLP:
             weight.copy_(orthogonal(stream, *weight.shape[1:]) * (last_gain if i == n_layers - 1 else gain))
             params[f"{self.name}.{i}.bias"].zero_()
 
+    @torch.no_grad()
+    def initialise_uniform(self, params: ParameterRows, stream: Stream) -> None:
+        """Weights and biases uniform within ``1 / sqrt(inputs)``, as ``torch.nn.Linear`` begins."""
+        for i, n_in in enumerate(self.sizes[:-1]):
+            for name in (f"{self.name}.{i}.weight", f"{self.name}.{i}.bias"):
+                params[name].copy_((2.0 * stream.uniform(*params[name].shape[1:]) - 1.0) / n_in**0.5)
+
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x [R, B, in] @ weight [R, in, out] + bias [R, 1, out]``.

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from entropic_rl.buffers import Rollout
+from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.policies import ActorCritic, draw_noise
+from entropic_rl.reductions import entropy_metrics, explained_variance, masked_mean, mean_and_quantiles, variance
 from entropic_rl.returns import gae
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
@@ -19,18 +21,11 @@ from entropic_rl.vector import Transition
 __all__ = [
     "Collector",
     "Samples",
-    "explained_variance",
-    "masked_mean",
-    "masked_means",
     "minibatches",
     "normalize_advantage",
     "prepare",
     "rollout_metrics",
 ]
-
-
-_QUANTILES = (0.1, 0.5, 0.9)
-_ENTROPY_NAMES = ("explore/policy_entropy", *(f"explore/policy_entropy_q{100 * q:.0f}" for q in _QUANTILES))
 
 
 class Collector:
@@ -61,14 +56,23 @@ class Collector:
             n_steps, len(seeds), n_envs, policy.obs_size, policy.action, device=values.device, dtype=values.dtype
         )
 
+    @property
+    def reward_scale(self) -> Tensor:
+        """What rewards are divided by, ``[R]``."""
+        values = self.policy.params.values
+        if self.reward_normalizer is None:
+            return values.new_ones(len(values))
+        return self.reward_normalizer.scale.to(values)
+
     @torch.no_grad()
-    def act(self, obs: Tensor) -> Tensor:
-        """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``."""
+    def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``, of those that ``mask [R, E, A]`` allows."""
         rollout, t = self.rollout, self.rollout.position
         if t == 0:  # noise for the whole rollout at once, [R, T, E, n_outputs]: one draw instead of T
             self._noise = draw_noise(self.policy.action, self._stream, *self._noise_shape).to(obs.dtype)
         rollout.obs[t] = self.policy.normalize(obs, update=True, valid=self._valid)
-        self._action = self.policy.distribution(rollout.obs[t]).sample(self._noise[:, t])
+        rollout.set_mask(t, mask)
+        self._action = self.policy.distribution(rollout.obs[t], mask).sample(self._noise[:, t])
         return self._action
 
     @torch.no_grad()
@@ -85,6 +89,7 @@ class Collector:
         )
         if self.rollout.position == len(self.rollout.reward):
             self.rollout.obs[-1] = self.policy.normalize(transition.next_obs)
+            self.rollout.set_mask(-1, transition.next_mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,9 @@ class Samples:
         advantage: ``[R, N]``.
         value_target: ``[R, N]``.
         valid: ``[R, N]`` boolean; None if every sample counts.
+        mask: ``[R, N, A]`` boolean, the actions that were allowed; None if all always are.
         entropy: ``[R, 4]`` of the policy that acted, in nats: mean, 10 %, 50 % and 90 % quantile over the states met.
+        reward_scale: ``[R]``, what rewards were divided by.
     """
 
     obs: Tensor
@@ -109,7 +116,9 @@ class Samples:
     advantage: Tensor
     value_target: Tensor
     valid: Tensor | None
+    mask: Tensor | None
     entropy: Tensor
+    reward_scale: Tensor
 
     def pick(self, index: Tensor) -> Samples:
         """Samples ``index [R, B]`` of each run."""
@@ -120,28 +129,37 @@ class Samples:
         return self._map(lambda x: x[:, start:stop])
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Samples:
-        parts = (self.obs, self.action, self.log_prob, self.value, self.advantage, self.value_target, self.valid)
+        parts = (
+            self.obs, self.action, self.log_prob, self.value, self.advantage, self.value_target, self.valid, self.mask
+        )  # fmt: skip
         changed: list[Any] = [None if part is None else change(part) for part in parts]
-        return Samples(*[*changed, self.entropy])
+        return Samples(*[*changed, self.entropy, self.reward_scale])
 
 
 @torch.no_grad()
-def prepare(rollout: Rollout, policy: ActorCritic, *, gamma: Tensor, gae_lambda: Tensor) -> Samples:
+def prepare(collector: Collector, term: EntropyTerm, *, gamma: Tensor, gae_lambda: Tensor) -> Samples:
     """Values, log-probabilities and advantages of a full rollout.
 
     Args:
-        rollout: T steps of R x E environments.
-        policy: the networks that acted.
+        collector: holds T steps of R x E environments, and the networks that acted.
+        term: the entropy term; where it is in the reward, every step earns that of the state it acted in. A step that
+            ends an episode earns no more than that: there is no entropy after termination.
         gamma: ``[R]`` discount.
         gae_lambda: ``[R]`` trace decay.
     """
+    rollout, policy, reward_scale = collector.rollout, collector.policy, collector.reward_scale
     n_steps, _, n_envs = rollout.reward.shape
     obs = _by_run(rollout.obs)
-    distribution, value = policy.evaluate(obs)
+    mask = None if rollout.mask is None else _by_run(rollout.mask)
+    distribution, value = policy.evaluate(obs, mask)
     values = value.unflatten(1, (n_steps + 1, n_envs)).transpose(0, 1)  # [T + 1, R, E]
     next_values = _replace_at_ends(values[1:].clone(), rollout, policy)
+    reward = rollout.reward
+    if term.in_values:
+        bonus = term.bonus(distribution).unflatten(1, (n_steps + 1, n_envs)).transpose(0, 1)[:-1]  # [T, R, E]
+        reward = reward + term.value_coef(reward_scale).unsqueeze(1) * bonus
     advantage = gae(
-        rollout.reward,
+        reward,
         values[:-1],
         next_values,
         rollout.terminated,
@@ -164,7 +182,9 @@ def prepare(rollout: Rollout, policy: ActorCritic, *, gamma: Tensor, gae_lambda:
         advantage=advantage,
         value_target=advantage + value,
         valid=valid,
-        entropy=_mean_and_quantiles(distribution.entropy()[:, :n_samples], valid),
+        mask=None if mask is None else mask[:, :n_samples],
+        reward_scale=reward_scale,
+        entropy=mean_and_quantiles(distribution.entropy()[:, :n_samples], valid),
     )
 
 
@@ -179,10 +199,10 @@ def minibatches(samples: Samples, batch_size: int, stream: Stream) -> Iterator[S
         yield shuffled.slice(start, min(start + batch_size, n))
 
 
-def normalize_advantage(advantage: Tensor, valid: Tensor | None) -> Tensor:
-    """``(A - mean) / (std + 1e-8)`` per run, ``[R, B] -> [R, B]``; a lone sample stays as it is."""
+def normalize_advantage(advantage: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """``(A - mean) / (std + 1e-8)`` per run, ``[R, B]``, and the divisor, ``[R]``; a lone sample stays as it is."""
     if advantage.shape[1] < 2:
-        return advantage
+        return advantage, torch.ones_like(advantage[:, 0])
     if valid is None:
         std, mean = torch.std_mean(advantage, 1, keepdim=True)
     else:
@@ -192,58 +212,24 @@ def normalize_advantage(advantage: Tensor, valid: Tensor | None) -> Tensor:
         mean = (advantage * weight).sum(1, keepdim=True) / n.clamp(min=1.0)
         std = (((advantage - mean) * weight).square().sum(1, keepdim=True) / (n - 1.0).clamp(min=1.0)).sqrt()
         mean, std = mean.masked_fill(lone, 0.0), std.masked_fill(lone, 1.0)
-    return (advantage - mean) / (std + 1e-8)
+    return (advantage - mean) / (std + 1e-8), std.squeeze(1) + 1e-8
 
 
-def masked_mean(x: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean over the samples of each run that count, ``[R, B] -> [R]``."""
-    if valid is None:
-        return x.mean(1)
-    return (x * valid).sum(1) / valid.sum(1).clamp(min=1)
-
-
-def masked_means(named: dict[str, Tensor], valid: Tensor | None) -> dict[str, Tensor]:
-    """:func:`masked_mean` of several ``[R, B]`` by name, in one reduction."""
-    stacked = torch.stack(list(named.values()))  # [K, R, B]
-    means = stacked.mean(2) if valid is None else (stacked * valid).sum(2) / valid.sum(1).clamp(min=1)
-    return dict(zip(named, means.unbind(), strict=True))
-
-
-def _mean_and_quantiles(x: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean and the nearest order statistics to the quantiles, over the samples that count, ``[R, N] -> [R, 4]``."""
-    n = torch.full_like(x[:, 0], x.shape[1]) if valid is None else valid.sum(1).clamp(min=1).to(x.dtype)
-    ordered = (x if valid is None else x.masked_fill(~valid, torch.inf)).sort(1).values
-    rank = ((n - 1.0).unsqueeze(1) * x.new_tensor(_QUANTILES)).round().to(torch.int64)
-    return torch.cat([masked_mean(x, valid).unsqueeze(1), ordered.gather(1, rank)], 1)
-
-
-def explained_variance(value: Tensor, value_target: Tensor, valid: Tensor | None = None) -> Tensor:
-    """``1 - Var(target - value) / Var(target)`` per run, ``[R, N] -> [R]``; NaN where the target does not vary."""
-    variance = _variance(value_target, valid)
-    explained = 1.0 - _variance(value_target - value, valid) / variance
-    return torch.where(variance > 0, explained, torch.full_like(explained, float("nan")))
-
-
-def _variance(x: Tensor, valid: Tensor | None) -> Tensor:
-    """Population variance over the samples of each run that count, ``[R, N] -> [R]``."""
-    return masked_mean((x - masked_mean(x, valid).unsqueeze(1)).square(), valid)
-
-
-def rollout_metrics(samples: Samples, collector: Collector, ent_coef: Tensor, *, normalized: bool) -> dict[str, Tensor]:
+def rollout_metrics(
+    samples: Samples, collector: Collector, term: EntropyTerm, *, normalized: bool
+) -> dict[str, Tensor]:
     """What a rollout and its policy tell about exploration and the critic, ``[R]`` each.
 
     ``effective_temperature`` is the entropy weight in reward units: where advantages or rewards are normalised, the
     coefficient times what they were divided by, which drifts during training and differs between settings.
     """
-    valid, action = samples.valid, collector.policy.action
-    unit = _variance(samples.advantage, valid).sqrt() if normalized else torch.ones_like(ent_coef)
-    if collector.reward_normalizer is not None:
-        unit = unit * collector.reward_normalizer.scale.to(unit.dtype)
+    valid, action, ent_coef = samples.valid, collector.policy.action, term.coefficient.value
+    unit = samples.reward_scale * (variance(samples.advantage, valid).sqrt() if normalized else 1.0)
     metrics = {
         "train/ent_coef": ent_coef.clone(),
-        "train/effective_temperature": ent_coef * unit,
+        "train/effective_temperature": term.effective_temperature(unit),
         "train/explained_variance": explained_variance(samples.value, samples.value_target, valid),
-        **dict(zip(_ENTROPY_NAMES, samples.entropy.unbind(1), strict=True)),
+        **entropy_metrics(samples.entropy),
     }
     if action.is_continuous:
         metrics["train/std"] = collector.policy.log_std.detach().exp().mean((1, 2))

@@ -17,6 +17,7 @@ from entropic_rl.distributions import (
     MultiDiscrete,
     TanhGaussian,
 )
+from entropic_rl.families import MAX_LOG_STD, MIN_LOG_STD
 from entropic_rl.networks import MLP, ParameterRows, copy_exactly
 from entropic_rl.normalization import ObservationNormalizer
 from entropic_rl.spaces import ActionSpec
@@ -35,6 +36,9 @@ class NetworkConfig:
         share_features: one trunk of hidden layers for both, with two linear heads.
         log_std_init: initial log standard deviation of Gaussian heads.
         normalize_obs: whether observations are normalised by running statistics.
+        critic: whether there is a state-value network; off-policy agents have critics of their own.
+        state_dependent_std: Gaussian heads compute their log standard deviations; else one is learned for all states.
+        initialisation: ``orthogonal``, or ``uniform`` as ``torch.nn.Linear`` has it.
     """
 
     net_arch: tuple[int, ...] = (64, 64)
@@ -42,11 +46,15 @@ class NetworkConfig:
     share_features: bool = False
     log_std_init: float = 0.0
     normalize_obs: bool = False
+    critic: bool = True
+    state_dependent_std: bool = False
+    initialisation: str = "orthogonal"
 
     @classmethod
-    def of(cls, config: Any) -> NetworkConfig:
-        """The part of an agent's settings that shapes its networks."""
-        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
+    def of(cls, config: Any, **given: Any) -> NetworkConfig:
+        """The part of an agent's settings that shapes its networks, and what the agent itself has ``given``."""
+        names = [field.name for field in fields(cls) if hasattr(config, field.name)]
+        return cls(**{name: getattr(config, name) for name in names} | given)
 
 
 class ActorCritic:
@@ -77,17 +85,19 @@ class ActorCritic:
     ) -> None:
         self.network, self.obs_size, self.action = network, obs_size, action
         hidden, activation = network.net_arch, network.activation
+        n_outputs = action.n_outputs * (2 if network.state_dependent_std else 1)
         if network.share_features:
             self._trunk = MLP("trunk", (obs_size, *hidden), activation, activate_last=True)
             width = hidden[-1] if hidden else obs_size
-            self._actor = MLP("actor", (width, action.n_outputs), activation)
+            self._actor = MLP("actor", (width, n_outputs), activation)
             self._critic = MLP("critic", (width, 1), activation)
         else:
             self._trunk = MLP("trunk", (obs_size,))
-            self._actor = MLP("actor", (obs_size, *hidden, action.n_outputs), activation)
+            self._actor = MLP("actor", (obs_size, *hidden, n_outputs), activation)
             self._critic = MLP("critic", (obs_size, *hidden, 1), activation)
-        shapes = self._trunk.shapes() | self._actor.shapes() | self._critic.shapes()
-        if action.is_continuous:
+        shapes = self._trunk.shapes() | self._actor.shapes() | (self._critic.shapes() if network.critic else {})
+        self._has_log_std = action.is_continuous and not network.state_dependent_std
+        if self._has_log_std:
             shapes["log_std"] = (1, action.n_outputs)
         self.params = ParameterRows(shapes, len(seeds), device=device, dtype=dtype)
         self.normalizer = ObservationNormalizer(len(seeds), obs_size, device=device) if network.normalize_obs else None
@@ -97,24 +107,24 @@ class ActorCritic:
         """Raw observations to the networks' input, ``[R, N, D]``; ``update`` takes the ``valid`` ones into account."""
         return obs if self.normalizer is None else self.normalizer(obs, update=update, valid=valid)
 
-    def distribution(self, obs: Tensor) -> Distribution:
-        """Policy at ``obs [R, B, D]``."""
-        return self._head(self._actor(self.params, self._features(obs)))
+    def distribution(self, obs: Tensor, mask: Tensor | None = None) -> Distribution:
+        """Policy at ``obs [R, B, D]``, over the actions that ``mask [R, B, A]`` allows."""
+        return self._head(self._actor(self.params, self._features(obs)), mask)
 
     def value(self, obs: Tensor) -> Tensor:
         """State values ``[R, B]``."""
         return self._critic(self.params, self._features(obs)).squeeze(-1)
 
-    def evaluate(self, obs: Tensor) -> tuple[Distribution, Tensor]:
+    def evaluate(self, obs: Tensor, mask: Tensor | None = None) -> tuple[Distribution, Tensor]:
         """Policy and values at once; a shared trunk is computed once."""
         features = self._features(obs)
         values = self._critic(self.params, features).squeeze(-1)
-        return self._head(self._actor(self.params, features)), values
+        return self._head(self._actor(self.params, features), mask), values
 
     @property
     def log_std(self) -> Tensor:
         """Log standard deviations ``[R, 1, D]``, within [-20, 2]: an entropy bonus alone has no ceiling."""
-        return self.params["log_std"].clamp(-20.0, 2.0)
+        return self.params["log_std"].clamp(MIN_LOG_STD, MAX_LOG_STD)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters and statistics, ``[R, ...]`` each."""
@@ -135,26 +145,33 @@ class ActorCritic:
     def _features(self, obs: Tensor) -> Tensor:
         return self._trunk(self.params, obs)
 
-    def _head(self, outputs: Tensor) -> Distribution:
+    def _head(self, outputs: Tensor, mask: Tensor | None) -> Distribution:
         kind = self.action.kind
         if kind == "categorical":
-            return Categorical(outputs)
+            return Categorical(outputs, mask)
         if kind == "multi-discrete":
-            return MultiDiscrete(outputs, self.action.nvec)
+            return MultiDiscrete(outputs, self.action.nvec, mask)
         if kind == "bernoulli":
             return Bernoulli(outputs)
-        log_std = self.log_std.expand_as(outputs)
-        return Gaussian(outputs, log_std) if kind == "gaussian" else TanhGaussian(outputs, log_std)
+        if self._has_log_std:
+            mean, log_std = outputs, self.log_std.expand_as(outputs)
+        else:
+            mean, log_std = outputs.chunk(2, -1)
+            log_std = log_std.clamp(MIN_LOG_STD, MAX_LOG_STD)
+        return Gaussian(mean, log_std) if kind == "gaussian" else TanhGaussian(mean, log_std)
 
     def _initialise(self, stream: Stream) -> None:
-        """Orthogonal, gains sqrt 2 (hidden), .01 (policy head), 1 (value head).
+        """Orthogonal, gains sqrt 2 (hidden), .01 (policy head), 1 (value head); or uniform.
 
         Source: Andrychowicz et al. (2021), section 3.2, https://arxiv.org/abs/2006.05990.
         """
-        self._trunk.initialise(self.params, stream, gain=2**0.5, last_gain=2**0.5)
-        self._actor.initialise(self.params, stream, gain=2**0.5, last_gain=0.01)
-        self._critic.initialise(self.params, stream, gain=2**0.5, last_gain=1.0)
-        if self.action.is_continuous:
+        parts = [(self._trunk, 2**0.5), (self._actor, 0.01), *([(self._critic, 1.0)] if self.network.critic else [])]
+        for part, last_gain in parts:
+            if self.network.initialisation == "orthogonal":
+                part.initialise(self.params, stream, gain=2**0.5, last_gain=last_gain)
+            else:
+                part.initialise_uniform(self.params, stream)
+        if self._has_log_std:
             with torch.no_grad():
                 self.params["log_std"].fill_(self.network.log_std_init)
 

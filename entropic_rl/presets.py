@@ -122,6 +122,34 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "ent_coef": 1e-5,
         },
     },
+    "sac": {
+        # The Zoo's without gSDE: wider noise from the start, and updates at every step.
+        "MountainCarContinuous-v0": {
+            "total_timesteps": 50_000,
+            "learning_rate": 3e-4,
+            "buffer_size": 50_000,
+            "batch_size": 512,
+            "ent_coef": 0.1,
+            "train_freq": 32,
+            "gradient_steps": 32,
+            "gamma": 0.9999,
+            "tau": 0.01,
+            "learning_starts": 0,
+            "net_arch": (64, 64),
+        },
+        "Pendulum-v1": {"total_timesteps": 20_000, "learning_rate": 1e-3},
+        "LunarLanderContinuous-v3": {
+            "total_timesteps": 500_000,
+            "learning_rate": "linear:0.00073:0",
+            "tau": 0.01,
+            "learning_starts": 10_000,
+            "net_arch": (400, 300),
+        },
+        "HalfCheetah-v5": {"total_timesteps": 1_000_000, "learning_starts": 10_000},
+        "Hopper-v5": {"total_timesteps": 1_000_000, "learning_starts": 10_000},
+        "Walker2d-v5": {"total_timesteps": 1_000_000, "learning_starts": 10_000},
+    },
+    "discrete-sac": {},
 }
 
 

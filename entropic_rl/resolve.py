@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from entropic_rl.agents.config import PPOConfig, check_batch_size
+from entropic_rl.agents.config import PPOConfig, action_head, check_batch_size
 from entropic_rl.cell import settings_class
 from entropic_rl.config import RunConfig, build, field_docs, jsonable, load_yaml, suggestion
 from entropic_rl.errors import ConfigError
@@ -105,6 +105,7 @@ def check_environment(run: RunConfig, config: Any) -> float | None:
         The return from which its authors call it solved, if they said so.
     """
     from entropic_rl.environments import check_backend, import_gym_packages, make_env
+    from entropic_rl.families import check_entropy
     from entropic_rl.spaces import action_spec, observation_spec
 
     import_gym_packages(run.gym_packages)
@@ -112,7 +113,10 @@ def check_environment(run: RunConfig, config: Any) -> float | None:
     env = make_env(run.env, run.env_kwargs)
     try:
         observation_spec(env.observation_space)
-        action_spec(env.action_space, squash_output=getattr(config, "squash_output", False))
+        if hasattr(config, "HEADS"):
+            check_entropy(config, action_head(config, env.action_space))
+        else:  # an agent of Stable-Baselines3
+            action_spec(env.action_space)
         return None if env.spec is None else env.spec.reward_threshold
     finally:
         env.close()

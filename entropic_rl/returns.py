@@ -13,7 +13,7 @@ from torch import Tensor
 
 from entropic_rl.losses import check_same_shape
 
-__all__ = ["gae", "n_step_returns"]
+__all__ = ["gae", "n_step_returns", "td_target"]
 
 
 def gae(
@@ -73,6 +73,22 @@ def n_step_returns(
         gamma=gamma,
         gae_lambda=1.0,
     )
+
+
+def td_target(reward: Tensor, next_value: Tensor, terminated: Tensor, *, discount: float | Tensor) -> Tensor:
+    """``reward + discount * V(s')``, without the value where the task terminated, per element, ``[...] -> [...]``.
+
+    Args:
+        reward: ``[...]``, of one step or of several, discounted and added up.
+        next_value: ``[...]``, of the state reached; a soft value holds that state's entropy, so that none is counted
+            after termination.
+        terminated: ``[...]`` boolean.
+        discount: gamma, or gamma^n after n steps; a number or broadcastable.
+
+    Source: Haarnoja et al. (2018), eq. 3, https://arxiv.org/abs/1812.05905.
+    """
+    check_same_shape(reward=reward, next_value=next_value, terminated=terminated)
+    return reward + discount * next_value.masked_fill(terminated, 0.0)
 
 
 def _bootstrap_at_ends(next_value: Tensor, ended: Tensor) -> Tensor:

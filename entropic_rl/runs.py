@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
+from entropic_rl.agents.config import action_head
 from entropic_rl.cell import Cell
 from entropic_rl.checkpoint import save_policy
 from entropic_rl.config import RunConfig
@@ -30,7 +31,7 @@ from entropic_rl.recording import (
     save_tables,
     settle,
 )
-from entropic_rl.spaces import ActionSpec, action_spec, observation_spec
+from entropic_rl.spaces import ActionSpec, observation_spec
 from entropic_rl.training import Agent, train
 from entropic_rl.vector import EnvBatch
 
@@ -69,7 +70,7 @@ def train_cells(
     make_envs = partial(make_vector_env, run.env, kwargs=run.env_kwargs, backend=run.env_backend, device=device)
     envs, meter, agent = _set_up(agent_class, cells, make_envs, device)
     examiner = _Examiner(agent.policy, cells, make_envs, envs)
-    interval = log_interval(run, agent.n_steps * run.n_envs)
+    interval = log_interval(run, agent.steps_per_update * run.n_envs)
     recorders = [open_recorder(cell, job_type) for cell in cells]
     next_evaluation = run.eval_freq or math.inf
     try:
@@ -129,7 +130,7 @@ def _set_up(
     vector_env = make_envs(len(cells) * run.n_envs)
     try:
         observation = observation_spec(vector_env.single_observation_space)
-        action = action_spec(vector_env.single_action_space, squash_output=config.squash_output)
+        action = action_head(config, vector_env.single_action_space)
         envs = EnvBatch(
             vector_env,
             len(cells),
@@ -180,7 +181,7 @@ class _Examiner:
         """Every run's evaluations, and on small finite environments its distance from the exact optimum."""
         found = [evaluation_row(*both) for both in zip(self._evaluate(True), self._evaluate(False), strict=True)]
         if self._rules is not None:
-            temperatures = [row["train/effective_temperature"] for row in rows]
+            temperatures = [row.get("train/effective_temperature", math.nan) for row in rows]
             own = tabular_policy(self._policy, self._rules, self._observation)
             exact = measure_optimality(own, self._rules.mdp, temperatures, self._gammas)
             found = [row | optimality.metrics for row, optimality in zip(found, exact, strict=True)]

@@ -1,4 +1,4 @@
-"""Schedules of a hyper-parameter over training progress, as people write them: ``0.01``, ``linear:0.01:0``.
+"""How a hyper-parameter moves during training, as people write it: ``0.01``, ``linear:0.01:0``, ``target:0.5``.
 
 No torch here: the command line reads and checks schedules before anything heavy is imported.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["Schedule"]
+__all__ = ["Schedule", "TargetEntropy", "parse_coefficient"]
 
 _KINDS = ("constant", "linear", "cosine", "exponential")
 
@@ -69,6 +69,68 @@ class Schedule:
         if self.kind == "constant":
             return _shortest(self.start)
         return f"{self.kind}:{_shortest(self.start)}:{_shortest(self.end)}"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetEntropy:
+    """An entropy weight that is steered so that the policy keeps an entropy.
+
+    ``target:0.5`` aims at 0.5 nats, ``target:0.5:0.01`` begins with the weight 0.01, ``auto`` leaves the target to the
+    agent, ``auto:0.1`` only that.
+
+    Attributes:
+        nats: the target; None for the agent's own.
+        initial: the weight to begin with, > 0; None for the agent's own.
+    """
+
+    nats: float | None = None
+    initial: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.nats is not None and not math.isfinite(self.nats):
+            raise ValueError(f"a target entropy has to be finite, got {self.nats}")
+        if self.initial is not None and not 0.0 < self.initial < math.inf:
+            raise ValueError(f"the weight that a target entropy begins with has to be > 0, got {self.initial}")
+
+    @classmethod
+    def parse(cls, text: str) -> TargetEntropy:
+        """Read ``auto[:INITIAL]`` or ``target:NATS[:INITIAL]``.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        kind, *numbers = text.split(":")
+        try:
+            values = [float(number) for number in numbers]
+        except ValueError:
+            values = []
+        if kind == "auto" and len(values) == len(numbers) <= 1:
+            return cls(None, *values)
+        if kind == "target" and 1 <= len(values) <= 2:
+            return cls(*values)
+        raise ValueError(f"expected target:NATS, target:NATS:INITIAL, auto or auto:INITIAL, got {text!r}")
+
+    def __str__(self) -> str:
+        numbers = [_shortest(number) for number in (self.nats, self.initial) if number is not None]
+        return ":".join(["auto" if self.nats is None else "target", *numbers])
+
+
+def parse_coefficient(spec: float | str) -> Schedule | TargetEntropy:
+    """Read an entropy weight: a number, a schedule, or a target entropy.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if isinstance(spec, str) and spec.split(":")[0] in ("auto", "target"):
+        return TargetEntropy.parse(spec)
+    try:
+        return Schedule.parse(spec)
+    except ValueError as error:
+        if isinstance(spec, str) and ":" not in spec:
+            raise ValueError(
+                f"expected a number, a schedule such as linear:0.01:0, target:NATS or auto, got {spec!r}"
+            ) from None
+        raise error
 
 
 def _shortest(number: float) -> str:

@@ -26,20 +26,23 @@ __all__ = ["Agent", "Record", "rows", "train"]
 class Agent(Protocol):
     """What the loop asks of an agent of R runs."""
 
-    n_steps: int
+    steps_per_update: int
     """Env steps per environment between updates."""
 
     policy: ActorCritic
     """What is evaluated and saved."""
 
-    def act(self, obs: Tensor) -> Tensor:
-        """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``."""
+    def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``, of those that ``mask [R, E, A]`` allows."""
 
     def observe(self, transition: Transition) -> None:
         """Take in what the environments answered to the last actions."""
 
     def update(self, progress: float) -> dict[str, Tensor]:
         """Learn; ``progress`` is the fraction of env steps done. Returns metrics ``[R]``."""
+
+    def inspect(self) -> dict[str, Tensor]:
+        """Metrics ``[R]`` that are only worth their time when a record is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +88,19 @@ def train(
     elapsed, resumed = 0.0, time.perf_counter()  # what the caller does between records is not training time
     global_step = n_updates = 0
     while global_step < total_timesteps:
-        for _ in range(agent.n_steps):
-            action = agent.act(obs)
+        for _ in range(agent.steps_per_update):
+            action = agent.act(obs, envs.mask)
             transition = envs.step(action)
             agent.observe(transition)
             if meter is not None:
                 meter.observe(action, transition)
             obs = transition.next_obs
-        global_step += agent.n_steps * envs.n_envs
+        global_step += agent.steps_per_update * envs.n_envs
         metrics = agent.update(global_step / total_timesteps)
         n_updates += 1
         last = global_step >= total_timesteps
         if last or n_updates % log_interval == 0:
-            metrics |= {} if meter is None else meter.read()
+            metrics = metrics | agent.inspect() | ({} if meter is None else meter.read())
             metrics["explore/first_success"] = censored(envs.episodes.first_success)
             elapsed += time.perf_counter() - resumed
             common = {

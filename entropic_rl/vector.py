@@ -19,6 +19,7 @@ from torch import Tensor
 
 from entropic_rl.episodes import Episodes
 from entropic_rl.errors import EnvError
+from entropic_rl.masks import MaskReader
 from entropic_rl.spaces import ActionSpec, ObservationSpec, is_pixels
 
 __all__ = ["EnvBatch", "Transition"]
@@ -36,6 +37,8 @@ class Transition:
         final_obs: ``[R, E, D]``, right only where an episode ended; None if none did.
         valid: ``[R, E]`` boolean, False where nothing was done but a reset; None if all are True.
         next_valid: the same of the step to come, known already; None if all are True.
+        next_mask: ``[R, E, A]`` boolean, which actions ``next_obs`` allows; None if the env forbids none.
+        final_mask: the same of ``final_obs``, right only where an episode ended; None if that is not told.
     """
 
     next_obs: Tensor
@@ -45,6 +48,8 @@ class Transition:
     final_obs: Tensor | None
     valid: Tensor | None
     next_valid: Tensor | None = None
+    next_mask: Tensor | None = None
+    final_mask: Tensor | None = None
 
 
 class EnvBatch:
@@ -64,6 +69,7 @@ class EnvBatch:
 
     Attributes:
         episodes: statistics of finished episodes.
+        mask: ``[R, E, A]`` boolean, which actions are allowed now; None if the env forbids none.
 
     Raises:
         EnvError: the autoreset mode is missing or unknown.
@@ -93,12 +99,15 @@ class EnvBatch:
         self._observation, self._action = observation, action
         self._device, self._dtype = device, dtype
         self._just_ended: Tensor | None = None  # [R, E], None if no episode ended in the last step
+        self._masks = MaskReader(env, action)
+        self.mask: Tensor | None = None
         self.episodes = Episodes(n_runs, self.n_envs, window=window, success_return=success_return, device=device)
 
     def reset(self, seeds: Sequence[Sequence[int]]) -> Tensor:
         """Begin new episodes, sub-env e of run r from ``seeds[r][e]``; first observations ``[R, E, D]``."""
         flat: Any = [seed for run in seeds for seed in run]  # vector envs take a list, though their type says int
-        obs, _ = self.env.reset(seed=flat)
+        obs, info = self.env.reset(seed=flat)
+        self.mask = self._mask(self._masks.after_reset(info))
         speaks_tensors = isinstance(obs, Tensor)
         self._language: _Language = (
             _Tensors(self.env, self._action) if speaks_tensors else _Arrays(self._observation, self._action)
@@ -112,9 +121,11 @@ class EnvBatch:
         obs, reward, terminated, truncated, info = self.env.step(self._language.action(action.flatten(0, 1)))
         next_obs, any_ended = self._language.observation(obs), self._language.any_ended(terminated, truncated, info)
         final_obs = None
+        masks, final_masks = self._masks.after_step(info), None
         if any_ended:
             ended_array = terminated | truncated
-            next_obs, final_obs = self._split_at_ends(next_obs, ended_array, info)
+            final_masks = masks if self.mode is not AutoresetMode.SAME_STEP else self._masks.of_ended(info)
+            next_obs, final_obs, masks = self._split_at_ends(next_obs, ended_array, info, masks)
         terminated, truncated = self._by_run(terminated), self._by_run(truncated)
         ended = terminated | truncated if any_ended else None
         valid = None
@@ -122,6 +133,7 @@ class EnvBatch:
             valid = ~self._just_ended
         self.episodes.add(self._by_run(reward), ended, valid)
         self._just_ended = ended
+        self.mask = self._mask(masks)
         return Transition(
             next_obs=self._numbers(next_obs),
             reward=self._numbers(reward),
@@ -130,21 +142,27 @@ class EnvBatch:
             final_obs=None if final_obs is None else self._numbers(final_obs),
             valid=valid,
             next_valid=~ended if ended is not None and self.mode is AutoresetMode.NEXT_STEP else None,
+            next_mask=self.mask,
+            final_mask=self._mask(final_masks),
         )
 
     def close(self) -> None:
         """Close the sub-environments."""
         self.env.close()
 
-    def _split_at_ends(self, obs: Any, ended: Any, info: dict[str, Any]) -> tuple[Any, Any]:
-        """What to act on next, and what the ended episodes ended in (right only where ``ended``)."""
+    def _split_at_ends(self, obs: Any, ended: Any, info: dict[str, Any], masks: Any) -> tuple[Any, Any, Any]:
+        """What to act on next, what the ended episodes ended in (right only where ``ended``), and the next masks."""
         if self.mode is AutoresetMode.SAME_STEP:
-            return obs, self._language.final_observation(obs, ended, info)
+            return obs, self._language.final_observation(obs, ended, info), masks
         final = self._language.copy(obs)  # the env may reuse its buffers
         if self.mode is AutoresetMode.NEXT_STEP:
-            return obs, final
-        reset_obs, _ = self.env.reset(options={"reset_mask": ended})
-        return self._language.observation(reset_obs), final
+            return obs, final, masks
+        reset_obs, info = self.env.reset(options={"reset_mask": ended})
+        return self._language.observation(reset_obs), final, self._masks.after_reset(info)
+
+    def _mask(self, masks: Any) -> Tensor | None:
+        """``[R, E, A]`` on the agent's device."""
+        return None if masks is None else self._by_run(masks)
 
     def _numbers(self, flat: Any) -> Tensor:
         """:meth:`_by_run` in the agent's dtype."""

@@ -16,8 +16,9 @@ from entropic_rl.agents import A2C, PPO, A2CConfig, PPOConfig
 from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import ConfigError
 from entropic_rl.evaluation import evaluate
-from entropic_rl.on_policy import Samples, _mean_and_quantiles, prepare
+from entropic_rl.on_policy import Samples, prepare
 from entropic_rl.optimizers import Adam, RMSprop
+from entropic_rl.reductions import mean_and_quantiles
 from entropic_rl.spaces import action_spec, observation_spec
 from entropic_rl.streams import Stream
 from entropic_rl.training import train
@@ -58,7 +59,7 @@ def score(agent, env_id, episodes=16, **kwargs):
 def filled(agent, envs, seeds):
     """Fill the agent's rollout from fresh episodes."""
     obs = envs.reset(Stream(seeds, "environment").seeds(envs.n_envs))
-    for _ in range(agent.n_steps):
+    for _ in range(agent.steps_per_update):
         transition = envs.step(agent.act(obs))
         agent.observe(transition)
         obs = transition.next_obs
@@ -67,7 +68,7 @@ def filled(agent, envs, seeds):
 
 def samples_of(agent):
     c = agent._coefficients.at(0.0)
-    return prepare(agent._collector.rollout, agent.policy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
+    return prepare(agent._collector, agent._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
 
 
 def gradient(agent, samples):
@@ -157,7 +158,9 @@ def twins(case, env_id):
         advantage=flat(buffer.advantages),
         value_target=flat(buffer.returns),
         valid=None,
+        mask=None,
         entropy=torch.zeros(1),
+        reward_scale=torch.ones(1),
     )
     return model, agent, samples
 
@@ -255,7 +258,7 @@ def run_batch(agent_class, configs, seeds, env_id="CartPole-v1", *, iterations=1
     n_envs = 2
     agent, envs = build(agent_class, configs, seeds, env_id, n_envs=n_envs, dtype=torch.float64)
     actions = record_actions(agent)
-    steps = iterations * agent.n_steps * n_envs
+    steps = iterations * agent.steps_per_update * n_envs
     rows = [record.rows for record in train(agent, envs, total_timesteps=steps, seeds=seeds)]
     return agent.policy.params.values, torch.stack(actions), rows
 
@@ -668,7 +671,7 @@ def naive_quantiles(entropies):
 def test_entropy_quantiles_are_those_of_a_sorted_list(n):
     x = torch.rand(3, n, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
     expected = [naive_quantiles(row) for row in x.tolist()]
-    torch.testing.assert_close(_mean_and_quantiles(x, None), torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(mean_and_quantiles(x, None), torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
@@ -679,7 +682,7 @@ def test_entropy_quantiles_leave_out_samples_that_do_not_count(share):
     valid[:, 7] = True  # another number of them in every run, and one at least
     assert len(set(valid.sum(1).tolist())) > 1
     expected = [naive_quantiles(row[mask].tolist()) for row, mask in zip(x, valid, strict=True)]
-    torch.testing.assert_close(_mean_and_quantiles(x, valid), torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(mean_and_quantiles(x, valid), torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.name)

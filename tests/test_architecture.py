@@ -27,6 +27,12 @@ MACHINERY = {
     "vector",
     "episodes",
     "exploration",
+    "families",
+    "entropy_term",
+    "critics",
+    "off_policy",
+    "reductions",
+    "masks",
 }
 LOOP = {
     "cell",
@@ -47,6 +53,10 @@ LOOP = {
 # adding one means deciding where it stands.
 MAY_IMPORT = {
     "": set(),
+    "allocation": set(),
+    "critics": CORE | MACHINERY,
+    "off_policy": CORE | MACHINERY,
+    "reductions": set(),
     "entropy": set(),
     "losses": set(),
     "errors": set(),
@@ -54,10 +64,13 @@ MAY_IMPORT = {
     "progress": set(),
     "plots": {"plots"},
     "schedules": set(),
+    "families": {"errors", "schedules", "spaces"},
+    "masks": {"errors", "spaces"},
+    "entropy_term": CORE | {"families", "spaces"},
     "streams": set(),
     "returns": {"losses"},  # for check_same_shape
     "distributions": {"entropy"},
-    "coefficients": {"schedules"},
+    "coefficients": {"networks", "optimizers", "schedules"},  # the dual variable has an optimizer
     "networks": {"streams"},
     "convolution": {"networks", "streams"},
     "recurrence": {"networks", "streams"},
@@ -69,13 +82,13 @@ MAY_IMPORT = {
     "run_directory": {"errors"},
     "config": BASE,
     "cell": {"agents", "config", "errors", "run_directory", "sb3"},  # their settings, which are free of torch
-    "resolve": {"agents", "cell", "config", "environments", "errors", "flags", "presets", "sb3", "spaces"},
+    "resolve": {"agents", "cell", "config", "environments", "errors", "families", "flags", "presets", "sb3", "spaces"},
     "optimality": CORE | MACHINERY | {"envs"},  # the oracle
     "recording": CORE | MACHINERY | BASE | LOOP,
     "flags": {"errors", "config"},
     "episodes": set(),
     "exploration": {"environments", "errors", "spaces", "vector"},
-    "vector": {"errors", "episodes", "spaces"},
+    "vector": {"errors", "episodes", "masks", "spaces"},
     "buffers": {"spaces", "vector"},
     "policies": CORE | MACHINERY,
     "on_policy": CORE | MACHINERY,
@@ -83,8 +96,8 @@ MAY_IMPORT = {
     "evaluation": CORE | MACHINERY | BASE,
     "checkpoint": CORE | MACHINERY | BASE | {"run_directory"},
     "tracking": BASE | {"config", "run_directory"},
-    "runs": CORE | MACHINERY | BASE | LOOP,
-    "compare": BASE | LOOP | {"agents", "compare", "flags", "resolve", "runs", "sb3", "spaces"},
+    "runs": CORE | MACHINERY | BASE | LOOP | {"agents"},  # their settings
+    "compare": BASE | LOOP | {"agents", "allocation", "compare", "flags", "resolve", "runs", "sb3", "spaces"},
     "sb3": CORE | MACHINERY | BASE | LOOP | {"agents", "runs", "sb3"},
     "agents": CORE | MACHINERY | BASE | {"config", "agents"},
     "envs": {"errors", "streams", "envs"},
@@ -93,7 +106,9 @@ MAY_IMPORT = {
     "benchmarks": None,
 }
 TORCH_FREE = {
-    "", "errors", "schedules", "presets", "config", "flags", "spaces", "environments", "run_directory", "cli",
+    "", "allocation",
+    "errors", "schedules", "families", "presets", "config", "flags", "spaces", "environments", "run_directory",
+    "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "compare", "benchmarks", "envs", "cell", "resolve",
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
     "compare.wandb_sweep", "progress", "sb3", "sb3.settings",

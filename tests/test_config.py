@@ -79,7 +79,11 @@ def test_defaults_are_those_of_stable_baselines3():
         ("ent_coef", "linear:0.1:-0.1", "ent_coef: expected >= 0, got linear:0.1:-0.1"),
         ("ent_coef", "linear:0.1:nan", "ent_coef: .*expected a|finite"),
         ("ent_coef", "ramp:0.1:0", "ent_coef: .*linear.*'?ramp"),
-        ("ent_coef", "much", "ent_coef: expected a number or KIND:START:END such as linear:0.01:0, got 'much'"),
+        (
+            "ent_coef",
+            "much",
+            "ent_coef: expected a number, a schedule such as linear:0.01:0, target:NATS or auto, got 'much'",
+        ),
         ("learning_rate", 0.0, "learning_rate: expected > 0, got 0"),
         ("gamma", 1.01, "gamma: expected less than or equal to 1, got 1.01"),
         ("gamma", float("nan"), "gamma: .* got NaN"),

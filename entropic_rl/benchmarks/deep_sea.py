@@ -46,7 +46,7 @@ def play(agent_class: Any, run: RunConfig, configs: Sequence[Any], size: int, n_
     envs = EnvBatch(env, len(seeds), observation=observation, action=action, success_return=_SUCCESS)
     agent = agent_class(repeated, seeds, obs_size=observation.size, action=action, n_envs=run.n_envs)
     solved_at: list[int | None] = [None] * len(seeds)
-    rollout = agent.n_steps * run.n_envs
+    rollout = agent.steps_per_update * run.n_envs
     steps = MAX_EPISODES * size // rollout * rollout  # whole rollouts that stay within the episodes allowed
     for _ in train(agent, envs, total_timesteps=steps, seeds=seeds):
         played, found = envs.episodes.n_finished.tolist(), envs.episodes.n_succeeded.tolist()

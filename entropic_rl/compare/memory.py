@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -32,6 +34,10 @@ def estimate_batch(cells: Sequence[Cell], observation: ObservationSpec, action: 
     if cells[0].agent.startswith("sb3:"):
         transition = 2 * observation.size + action.n_outputs + 3
         return _SB3 + getattr(config, "buffer_size", 0) * transition * _FLOAT
+    if hasattr(config, "buffer_size"):
+        return (
+            _BARE + n_runs * _off_policy(config, run.total_timesteps, observation, action) + _meter(cells, observation)
+        )
     samples = config.n_steps * run.n_envs
     batch = min(getattr(config, "batch_size", samples), samples)
     widths = [*config.net_arch, action.n_outputs]
@@ -47,13 +53,31 @@ def estimate_batch(cells: Sequence[Cell], observation: ObservationSpec, action: 
     return _BARE + n_runs * sum(numbers.values()) * _FLOAT + _meter(cells, observation)
 
 
+def _off_policy(config: Any, total_timesteps: int, observation: ObservationSpec, action: ActionSpec) -> int:
+    """Bytes of an off-policy run: its memory as far as it will be filled, two critics with targets, an actor."""
+    remembered = min(config.buffer_size, total_timesteps) * (2 * observation.size + action.n_outputs + 2)
+    widths = [observation.size + action.n_outputs, *config.net_arch, 2 * action.n_outputs]
+    params = sum(a * b + b for a, b in pairwise(widths))
+    activations = 4 * 2 * 3 * config.batch_size * sum(widths)
+    return (remembered + 9 * 4 * params + activations) * _FLOAT
+
+
 def _meter(cells: Sequence[Cell], observation: ObservationSpec) -> int:
     """Observations that wait to be counted between two rows of the record, with the copies made to count them."""
     run = cells[0].run
     if run.coverage == "off":
         return 0
-    waiting = max(run.total_timesteps / _ROWS, cells[0].config.n_steps * run.n_envs) * len(cells) * observation.size
+    waiting = (
+        max(run.total_timesteps / _ROWS, _steps_per_update(cells[0].config) * run.n_envs)
+        * len(cells)
+        * observation.size
+    )
     return int(3 * min(waiting, _REMEMBERED) * _FLOAT)
+
+
+def _steps_per_update(config: Any) -> int:
+    """Off-policy agents may have n_steps, too, but with them it is no length of a rollout."""
+    return int(getattr(config, "train_freq", config.n_steps))
 
 
 def available_memory() -> int:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from entropic_rl.allocation import keep_freed_memory
 from entropic_rl.cell import Cell
 from entropic_rl.errors import UserError
 from entropic_rl.runs import Report
@@ -60,6 +61,7 @@ def train_job(cells: Sequence[Cell], report: Report, *, job_type: str) -> None:
     from entropic_rl.environments import import_gym_packages
     from entropic_rl.runs import train_cells
 
+    keep_freed_memory()
     import_gym_packages(cells[0].run.gym_packages)
     torch.set_num_threads(cells[0].run.num_threads)
     if cells[0].agent.startswith("sb3:"):

@@ -41,7 +41,7 @@ def evaluate_sb3(model: Any, run: RunConfig, action: ActionSpec, *, deterministi
     """
     normalizer, greedy = model.get_vec_normalize_env(), deterministic or isinstance(model, DQN)
 
-    def act(obs: Any, seeds: Sequence[int], steps: np.ndarray) -> np.ndarray:
+    def act(obs: Any, seeds: Sequence[int], steps: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         seen = obs if normalizer is None else normalizer.normalize_obs(obs)
         chosen, _ = model.predict(seen, deterministic=greedy)
         if greedy and not deterministic:
@@ -60,7 +60,7 @@ def evaluate_sb3(model: Any, run: RunConfig, action: ActionSpec, *, deterministi
     )
     with _aside(run.eval_seed, model.device):
         [result] = play_episodes(
-            act, make_envs, episodes=run.eval_episodes, seed=run.eval_seed, max_steps=run.eval_max_steps
+            act, make_envs, action, episodes=run.eval_episodes, seed=run.eval_seed, max_steps=run.eval_max_steps
         )
     return result
 

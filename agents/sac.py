@@ -1,0 +1,148 @@
+"""Soft actor-critic for Box actions, for R runs at once.
+
+Paper: Haarnoja et al. (2018), https://arxiv.org/abs/1812.05905: a tanh-Gaussian actor, twin critics whose smaller value
+counts, an entropy coefficient found by dual gradient ascent. Details as Stable-Baselines3 has them: one step of the
+coefficient, the critics and the actor, in this order, per batch; Adam with eps 1e-8.
+
+Differs from the paper: returns may run over ``n_steps`` rewards, uncorrected for the change of the policy; the entropy
+may be of another family, in the loss only, weighed differently by actor and critics, or exact instead of sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from entropic_rl.agents.config import SACConfig
+from entropic_rl.buffers import Batch
+from entropic_rl.coefficients import Coefficients, DualAscent
+from entropic_rl.critics import Critics
+from entropic_rl.distributions import Distribution
+from entropic_rl.entropy_term import EntropyTerm
+from entropic_rl.losses import entropic_loss, value_loss
+from entropic_rl.off_policy import Collector, Draws, inspect_policy
+from entropic_rl.optimizers import Adam
+from entropic_rl.policies import ActorCritic, NetworkConfig, draw_noise
+from entropic_rl.reductions import masked_mean
+from entropic_rl.returns import td_target
+from entropic_rl.spaces import ActionSpec
+from entropic_rl.streams import Stream
+from entropic_rl.vector import Transition
+
+__all__ = ["SAC", "SACConfig"]
+
+
+class SAC:
+    """SAC agents of R runs: same network shape and batch size, each run its own seed, memory and coefficients.
+
+    Args:
+        configs: one per run; they may differ in their ``BATCHABLE`` fields only.
+        seeds: one per run.
+        obs_size: D, length of a flat observation.
+        action: the policy head, a tanh-Gaussian.
+        n_envs: E, environments per run.
+        device: where everything lives.
+        dtype: of parameters and data.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[SACConfig],
+        seeds: Sequence[int],
+        *,
+        obs_size: int,
+        action: ActionSpec,
+        n_envs: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.config = config = configs[0]
+        self.steps_per_update = config.train_freq
+        self._gradient_steps = config.gradient_steps if config.gradient_steps > 0 else config.train_freq * n_envs
+        self._coefficients = Coefficients(configs, device=device, dtype=dtype)
+        self._entropy = EntropyTerm(configs, action, controller=DualAscent, initial=1.0, device=device, dtype=dtype)
+        network = NetworkConfig.of(config, critic=False, state_dependent_std=True, initialisation="uniform")
+        self.policy = ActorCritic(network, obs_size, action, seeds, device=device, dtype=dtype)
+        self.critics = Critics(network, obs_size + action.n_outputs, 1, seeds, device=device, dtype=dtype)
+        self._actor_optimizer = Adam(self.policy.params.values, eps=1e-8)
+        self._critic_optimizer = Adam(self.critics.params.values, eps=1e-8)
+        self._collector = Collector(self.policy, config, n_envs, seeds)
+        noise = Stream(seeds, "update", device=device)
+        self._noise = Draws(lambda n: draw_noise(action, noise, n, 2, config.batch_size).to(dtype))
+
+    def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Actions before squashing, ``[R, E, D]``, for raw observations ``[R, E, D]``; uniform ones at first."""
+        return self._collector.act(obs, mask)
+
+    def observe(self, transition: Transition) -> None:
+        """Take in what the environments answered."""
+        self._collector.observe(transition)
+
+    def update(self, progress: float) -> dict[str, Tensor]:
+        """Learn from memory; ``progress`` is the fraction of env steps done. Returns metrics ``[R]``, none at first."""
+        if not self._collector.is_ready:
+            return {}
+        c = self._coefficients.at(progress)
+        history = [self._step(progress, c) for _ in range(self._gradient_steps)]
+        return {
+            **{name: torch.stack([metrics[name] for metrics in history]).mean(0) for name in history[0]},
+            "train/learning_rate": c["learning_rate"].clone(),
+        }
+
+    def inspect(self) -> dict[str, Tensor]:
+        """How random the policy is at the latest observations, exactly."""
+        return inspect_policy(self._collector)
+
+    def _step(self, progress: float, c: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One gradient step of the coefficient, the critics and the actor of every run."""
+        ent_coef = self._entropy.coefficient.at(progress).clone()
+        batch = self._collector.batch(c["gamma"])
+        noise, next_noise = self._noise.next().unbind(1)
+        distribution = self.policy.distribution(batch.obs)
+        action, bonus = self._act_and_bonus(distribution, noise)
+        with torch.no_grad():
+            entropies = self._entropy.metrics(distribution, bonus)
+            metrics = {name: masked_mean(values, batch.valid) for name, values in entropies.items()}
+        self._entropy.steer(metrics, c["learning_rate"])
+
+        critic_loss = self._critic_loss(batch, next_noise)
+        self.critics.params.backward(critic_loss)
+        learning_rates = self.critics.per_row(c["learning_rate"])
+        self._critic_optimizer.step(self.critics.params.values, self.critics.params.grads, learning_rates)
+
+        actor_loss = self._actor_loss(batch, action, bonus)
+        self.policy.params.backward(actor_loss)
+        self._actor_optimizer.step(self.policy.params.values, self.policy.params.grads, c["learning_rate"])
+        self.critics.follow(c["tau"])
+        return metrics | {
+            "train/ent_coef": ent_coef,
+            "train/effective_temperature": ent_coef,
+            "train/critic_loss": critic_loss.detach(),
+            "train/actor_loss": actor_loss.detach(),
+        }
+
+    def _act_and_bonus(self, distribution: Distribution, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Differentiable actions in [-1, 1], ``[R, B, D]``, and what the coefficient weighs, ``[R, B]``."""
+        unsquashed = distribution.sample(noise)
+        if self._entropy.family.is_shannon and self.config.entropy_estimate == "sample":
+            return unsquashed.tanh(), -distribution.log_prob(unsquashed)
+        return unsquashed.tanh(), self._entropy.bonus(distribution)
+
+    def _critic_loss(self, batch: Batch, next_noise: Tensor) -> Tensor:
+        """Half the squared errors of both critics, ``[R]``."""
+        with torch.no_grad():
+            next_action, next_bonus = self._act_and_bonus(self.policy.distribution(batch.next_obs), next_noise)
+            next_q = self.critics.lowest_target(torch.cat([batch.next_obs, next_action], -1)).squeeze(-1)
+            next_value = next_q + self._entropy.critic_coef().unsqueeze(1) * next_bonus
+            target = td_target(batch.reward, next_value, batch.terminated, discount=batch.discount)
+        q_value = self.critics(torch.cat([batch.obs, batch.action], -1)).squeeze(-1)  # [R, K, B]
+        errors = value_loss(q_value, target.unsqueeze(1).expand_as(q_value)).sum(1)
+        return 0.5 * masked_mean(errors, batch.valid)
+
+    def _actor_loss(self, batch: Batch, action: Tensor, bonus: Tensor) -> Tensor:
+        """The negative of the smaller value and of the weighted entropy, ``[R]``."""
+        q_value = self.critics(torch.cat([batch.obs, action], -1)).squeeze(-1).amin(1)
+        loss = entropic_loss(-q_value, bonus, ent_coef=self._entropy.actor_coef().unsqueeze(1))
+        return masked_mean(loss, batch.valid)
