@@ -61,7 +61,7 @@ class A2C:
     ) -> None:
         self.config = config = configs[0]
         self.steps_per_update = config.n_steps
-        self._coefficients = Coefficients(configs, device=device, dtype=dtype)
+        self._coefficients = Coefficients(configs, config.NUMBERS, device=device, dtype=dtype)
         self._entropy = EntropyTerm(configs, action, device=device, dtype=dtype)
         self.policy = ActorCritic(NetworkConfig.of(config), obs_size, action, seeds, device=device, dtype=dtype)
         self._optimizer = RMSprop(self.policy.params.values, alpha=0.99, eps=1e-5)

@@ -83,11 +83,11 @@ Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=16)
 class PPOConfig:
     """Proximal policy optimisation (Schulman et al. 2017)."""
 
-    BATCHABLE: ClassVar[tuple[str, ...]] = (
+    NUMBERS: ClassVar[tuple[str, ...]] = (
         "learning_rate", "gamma", "gae_lambda", "clip_range", "vf_coef", "max_grad_norm",
-        "ent_coef", "ent_coef_unit", "entropy_in",
     )  # fmt: skip
-    """Fields in which runs of one batch may differ."""
+    BATCHABLE: ClassVar[tuple[str, ...]] = (*NUMBERS, "ent_coef", "ent_coef_unit", "entropy_in")
+    """Fields in which runs of one batch may differ; the first of them are numbers and schedules."""
     HEADS: ClassVar[tuple[str, ...]] = ("categorical", "multi-discrete", "bernoulli", "gaussian", "tanh-gaussian")
     """Kinds of policy heads that it has a loss for."""
 
@@ -120,10 +120,9 @@ class PPOConfig:
 class A2CConfig:
     """Synchronous advantage actor-critic (Mnih et al. 2016)."""
 
-    BATCHABLE: ClassVar[tuple[str, ...]] = (
-        "learning_rate", "gamma", "gae_lambda", "vf_coef", "max_grad_norm", "ent_coef", "ent_coef_unit", "entropy_in",
-    )  # fmt: skip
-    """Fields in which runs of one batch may differ."""
+    NUMBERS: ClassVar[tuple[str, ...]] = ("learning_rate", "gamma", "gae_lambda", "vf_coef", "max_grad_norm")
+    BATCHABLE: ClassVar[tuple[str, ...]] = (*NUMBERS, "ent_coef", "ent_coef_unit", "entropy_in")
+    """Fields in which runs of one batch may differ; the first of them are numbers and schedules."""
     HEADS: ClassVar[tuple[str, ...]] = ("categorical", "multi-discrete", "bernoulli", "gaussian", "tanh-gaussian")
     """Kinds of policy heads that it has a loss for."""
 
@@ -151,8 +150,9 @@ class A2CConfig:
 class SACConfig:
     """Soft actor-critic for Box actions (Haarnoja et al. 2018)."""
 
-    BATCHABLE: ClassVar[tuple[str, ...]] = ("learning_rate", "gamma", "tau", "ent_coef", "entropy_in")
-    """Fields in which runs of one batch may differ."""
+    NUMBERS: ClassVar[tuple[str, ...]] = ("learning_rate", "gamma", "tau")
+    BATCHABLE: ClassVar[tuple[str, ...]] = (*NUMBERS, "ent_coef", "entropy_in")
+    """Fields in which runs of one batch may differ; the first of them are numbers and schedules."""
     HEADS: ClassVar[tuple[str, ...]] = ("tanh-gaussian",)
     """Kinds of policy heads that it has a loss for."""
     squash_output: ClassVar[bool] = True
@@ -164,6 +164,7 @@ class SACConfig:
     batch_size: Annotated[Count, Doc("transitions per gradient step")] = 256
     tau: Annotated[Fraction, Doc("share of the way that target critics go per gradient step, in [0, 1]")] = 0.005
     gamma: Annotated[Fraction, Doc("discount per step, in [0, 1]")] = 0.99
+    warmup_hold: Annotated[Count, Doc("env steps for which each uniform action is held before learning begins")] = 1
     train_freq: Annotated[Count, Doc("env steps per environment between updates")] = 1
     gradient_steps: Annotated[GradientSteps, Doc("gradient steps per update; -1 = one per env step")] = 1
     n_steps: Annotated[Count, Doc("rewards added up before the bootstrap value")] = 1
@@ -184,8 +185,9 @@ class SACConfig:
 class DiscreteSACConfig:
     """Soft actor-critic for Discrete actions (Christodoulou 2019)."""
 
-    BATCHABLE: ClassVar[tuple[str, ...]] = ("learning_rate", "gamma", "tau", "ent_coef", "entropy_in")
-    """Fields in which runs of one batch may differ."""
+    NUMBERS: ClassVar[tuple[str, ...]] = ("learning_rate", "gamma", "tau")
+    BATCHABLE: ClassVar[tuple[str, ...]] = (*NUMBERS, "ent_coef", "entropy_in")
+    """Fields in which runs of one batch may differ; the first of them are numbers and schedules."""
     HEADS: ClassVar[tuple[str, ...]] = ("categorical",)
     """Kinds of policy heads that it has a loss for."""
     squash_output: ClassVar[bool] = False
@@ -197,6 +199,7 @@ class DiscreteSACConfig:
     batch_size: Annotated[Count, Doc("transitions per gradient step")] = 64
     tau: Annotated[Fraction, Doc("share of the way that target critics go per gradient step, in [0, 1]")] = 0.005
     gamma: Annotated[Fraction, Doc("discount per step, in [0, 1]")] = 0.99
+    warmup_hold: Annotated[Count, Doc("env steps for which each uniform action is held before learning begins")] = 1
     train_freq: Annotated[Count, Doc("env steps per environment between updates")] = 1
     gradient_steps: Annotated[GradientSteps, Doc("gradient steps per update; -1 = one per env step")] = 1
     n_steps: Annotated[Count, Doc("rewards added up before the bootstrap value")] = 1

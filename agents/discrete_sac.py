@@ -62,7 +62,7 @@ class DiscreteSAC:
         self.config = config = configs[0]
         self.steps_per_update = config.train_freq
         self._gradient_steps = config.gradient_steps if config.gradient_steps > 0 else config.train_freq * n_envs
-        self._coefficients = Coefficients(configs, device=device, dtype=dtype)
+        self._coefficients = Coefficients(configs, config.NUMBERS, device=device, dtype=dtype)
         self._entropy = EntropyTerm(configs, action, controller=DualAscent, initial=1.0, device=device, dtype=dtype)
         network = NetworkConfig.of(config, critic=False, initialisation="uniform")
         self.policy = ActorCritic(network, obs_size, action, seeds, device=device, dtype=dtype)

@@ -67,7 +67,7 @@ class PPO:
         self.config = config = configs[0]
         check_batch_size(config.batch_size, config.n_steps, n_envs)
         self.steps_per_update = config.n_steps
-        self._coefficients = Coefficients(configs, device=device, dtype=dtype)
+        self._coefficients = Coefficients(configs, config.NUMBERS, device=device, dtype=dtype)
         self._entropy = EntropyTerm(configs, action, device=device, dtype=dtype)
         self.policy = ActorCritic(NetworkConfig.of(config), obs_size, action, seeds, device=device, dtype=dtype)
         self._optimizer = Adam(self.policy.params.values, eps=1e-5)

@@ -15,8 +15,6 @@ from entropic_rl.schedules import Schedule, TargetEntropy, parse_coefficient
 
 __all__ = ["Coefficients", "Controller", "DualAscent", "EntropyCoefficient", "ProportionalIntegral", "ScheduledValue"]
 
-_OF_THE_ENTROPY_TERM = ("ent_coef", "ent_coef_unit", "entropy_in")
-
 
 class ScheduledValue:
     """A coefficient per run: the entropy weight, a clip range, a learning rate.
@@ -53,7 +51,8 @@ class Coefficients:
     """Every number in which the runs of a batch may differ, by name.
 
     Args:
-        configs: one settings object per run; its ``BATCHABLE`` fields that are numbers or schedules are read.
+        configs: one settings object per run.
+        names: their fields that are numbers or schedules.
         device: where the values live.
         dtype: their type.
     """
@@ -61,11 +60,11 @@ class Coefficients:
     def __init__(
         self,
         configs: Sequence[Any],
+        names: Sequence[str],
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        names = [name for name in configs[0].BATCHABLE if name not in _OF_THE_ENTROPY_TERM]
         self._values = {
             name: ScheduledValue([getattr(config, name) for config in configs], device=device, dtype=dtype)
             for name in names

@@ -41,7 +41,9 @@ class Collector:
 
     Args:
         policy: the networks that act.
-        config: of the agent: ``buffer_size``, ``learning_starts``, ``batch_size``, ``n_steps``.
+        config: of the agent: ``buffer_size``, ``learning_starts``, ``warmup_hold``, ``batch_size``, ``n_steps``.
+            Uniform actions that are held push further than a new one at every step, whose walk stays where it began
+            (Dabney et al. 2021, https://arxiv.org/abs/2006.01782); where actions are masked none is held.
         n_envs: E, environments per run.
         seeds: one per run, for the action noise and for the draws from memory.
 
@@ -52,7 +54,8 @@ class Collector:
     def __init__(self, policy: ActorCritic, config: Any, n_envs: int, seeds: Sequence[int]) -> None:
         values = policy.params.values
         self.policy, self._n_envs = policy, n_envs
-        self._learning_starts, self._n_steps = config.learning_starts, config.n_steps
+        self._learning_starts, self._warmup_hold = config.learning_starts, config.warmup_hold
+        self._n_steps = config.n_steps
         self.replay = Replay(
             config.buffer_size,
             len(seeds),
@@ -79,7 +82,8 @@ class Collector:
         self._obs, self._mask = obs, mask
         seen = self.policy.normalize(obs, update=True, valid=self._valid)
         if self.replay.n_added * self._n_envs < self._learning_starts:
-            self._action = _uniform(noise, mask, continuous=self.policy.action.is_continuous)
+            if self.replay.n_added % self._warmup_hold == 0 or mask is not None:
+                self._action = _uniform(noise, mask, continuous=self.policy.action.is_continuous)
         else:
             self._action = self.policy.distribution(seen, mask).sample(noise)
         return self._action

@@ -245,8 +245,8 @@ def record_actions(agent):
     """Every action the agent takes from now on, in a list."""
     taken, act = [], agent.act
 
-    def recording(obs):
-        taken.append(act(obs))
+    def recording(obs, mask=None):
+        taken.append(act(obs, mask))
         return taken[-1]
 
     agent.act = recording

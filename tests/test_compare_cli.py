@@ -417,7 +417,7 @@ BAD = {
     "no coefficient": ([], "--ent-coef is missing: give the coefficients to compare, such as --ent-coef 0 0.01 0.1"),
     "an empty list": (["--ent-coef"], "argument --ent-coef: expected at least one argument"),
     "a negative one": (["--ent-coef", "0", "-0.1"], "ent_coef: expected >= 0, got -0.1"),
-    "no number": (["--ent-coef", "0", "nan"], "ent_coef: expected a number or KIND:START:END"),
+    "no number": (["--ent-coef", "0", "nan"], "ent_coef: expected a number, a schedule such as"),
     "the same twice": (["--ent-coef", "0.1", "1e-1"], "--ent-coef: expected different values, got 0.1 more than once"),
     "a field that cannot be swept": (
         ["--ent-coef", "0", "--total-timesteps", "1", "2"],
@@ -432,9 +432,12 @@ BAD = {
     "parallel": (["--ent-coef", "0", "1", "--parallel", "no"], "argument --parallel: invalid choice: 'no'"),
     "the same agent twice": (["--agent", "ppo"], "AGENT: expected different agents, got ppo more than once"),
     "no agent": (["--agent"], "--agent: expected at least one agent, got none"),
-    "an unknown agent": (["--agent", "poo"], "AGENT: expected one of ppo, a2c, sb3:ALGORITHM, got 'poo'"),
+    "an unknown agent": (
+        ["--agent", "poo"],
+        "AGENT: expected one of ppo, a2c, sac, discrete-sac, sb3:ALGORITHM, got 'poo'",
+    ),
     "one that cannot schedule": (
-        ["--agent", "sb3:PPO", "--ent-coef", "linear:0.1:0"], "Stable-Baselines3 does not schedule it",
+        ["--agent", "sb3:PPO", "--ent-coef", "linear:0.1:0"], "neither schedules nor steers it",
     ),
     "unknown env": (["--ent-coef", "0", "--env", "CartPole-v1", "CartPoole-v1"], "did you mean 'CartPole-v1'"),
     "no workers": (["--ent-coef", "0", "--workers", "0"], "--workers: expected at least 1, got 0"),
@@ -494,4 +497,4 @@ def test_directory_that_the_system_refuses_to_make_is_told_in_one_line(stand_in)
 
 def test_missing_agent_is_told_before_its_flags():
     ended = run("compare", *GRID[2:], "--out", "out")
-    assert "AGENT is missing: expected one or more of ppo, a2c, sb3:ALGORITHM" in ended.err
+    assert "AGENT is missing: expected one or more of ppo, a2c, sac, discrete-sac, sb3:ALGORITHM" in ended.err

@@ -87,8 +87,10 @@ def test_cells_of_stable_baselines3_train_alone(parallel):
 @pytest.mark.parametrize("agent", AGENT_CONFIGS)
 def test_numbers_that_an_agent_takes_per_run_share_a_job(agent):
     config = AGENT_CONFIGS[agent]()
+    texts = {"entropy_in": ("loss", "reward"), "ent_coef_unit": ("auto", "reward")}
     for field in config.BATCHABLE:
-        cells = [cell(i, agent, replace(config, **{field: value})) for i, value in enumerate((0.25, 0.5))]
+        values = texts.get(field, (0.25, 0.5))
+        cells = [cell(i, agent, replace(config, **{field: value})) for i, value in enumerate(values)]
         assert len(jobs_of(cells, parallel="batch")) == 1, field
 
 
@@ -136,7 +138,8 @@ def test_every_cell_is_in_exactly_one_job_that_fits(kinds, parallel, n_workers, 
     jobs = jobs_of(cells, parallel=parallel, n_workers=n_workers, memory=room * n_workers)
     assert sorted(number for own in seeds(jobs) for number in own) == list(range(len(cells)))
     for job in jobs:
-        free = dict.fromkeys(getattr(job.cells[0].config, "BATCHABLE", ()), 0.5)
+        numbers = getattr(job.cells[0].config, "NUMBERS", ())
+        free = dict.fromkeys([*numbers, *(["ent_coef"] if numbers else [])], 0.5)
         assert len({(one.agent, replace(one.config, **free)) for one in job.cells}) == 1
         assert len(job.cells) == 1 or not job.cells[0].agent.startswith("sb3:")
         assert job.memory == len(job.cells) <= room

@@ -190,13 +190,13 @@ def trained(agent_class, cells, env_id, backend, *, iterations=10, n_envs=2):
         )
         act = agent.act
 
-        def watched(obs):
+        def watched(obs, mask):
             seen.append(obs.clone())
-            taken.append(act(obs))
+            taken.append(act(obs, mask))
             return taken[-1]
 
         agent.act = watched
-        list(train(agent, envs, total_timesteps=iterations * agent.n_steps * n_envs, seeds=seeds))
+        list(train(agent, envs, total_timesteps=iterations * agent.steps_per_update * n_envs, seeds=seeds))
     envs.close()
     return [
         {

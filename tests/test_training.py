@@ -118,7 +118,7 @@ def test_episodes_start_from_the_streams_of_their_run():
     agent, envs = start(A2CConfig(n_steps=1, net_arch=(4,)), seeds=(4, 9))
     first = []
     act = agent.act
-    agent.act = lambda obs: first.append(obs.clone()) or act(obs)
+    agent.act = lambda obs, mask: first.append(obs.clone()) or act(obs, mask)
     list(train(agent, envs, total_timesteps=2, seeds=[4, 9]))
     seeds = Stream([9], "environment").seeds(2)[0]
     env = make_vector_env("CartPole-v1", 2)
@@ -128,12 +128,12 @@ def test_episodes_start_from_the_streams_of_their_run():
 
 def test_loop_trains_anything_that_acts_observes_and_updates():
     class Still:
-        n_steps = 5
+        steps_per_update = 5
 
         def __init__(self):
             self.observed = 0
 
-        def act(self, obs):
+        def act(self, obs, mask=None):
             return torch.zeros(obs.shape[:2], dtype=torch.int64)
 
         def observe(self, transition):
@@ -142,8 +142,11 @@ def test_loop_trains_anything_that_acts_observes_and_updates():
         def update(self, progress):
             return {"train/nothing": torch.zeros(1)}
 
+        def inspect(self):
+            return {"train/seen": torch.ones(1)}
+
     _, envs = start(A2CConfig(net_arch=(4,)))
     agent = Still()
     [record] = train(agent, envs, total_timesteps=10, seeds=[0])
     assert agent.observed == 10
-    assert record.rows[0]["train/nothing"] == 0.0
+    assert (record.rows[0]["train/nothing"], record.rows[0]["train/seen"]) == (0.0, 1.0)

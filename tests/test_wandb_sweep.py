@@ -75,6 +75,7 @@ PLANS = {
             "wandb_group": "g", "wandb_tags": ["t", "u v"], "tensorboard": True, "learning_rate": "cosine:0.001:1e-05",
             "n_steps": 16, "batch_size": 8, "n_epochs": 2, "gamma": 0.5, "gae_lambda": 0.25, "clip_range": 0.125,
             "clip_range_vf": 3.0, "normalize_advantage": False, "ent_coef": [0.0, 0.1], "vf_coef": 0.75,
+            "entropy": "tsallis:2", "entropy_in": "reward", "ent_coef_unit": "reward",
             "max_grad_norm": 2.0, "target_kl": 0.01, "net_arch": [], "activation": "relu", "share_features": True,
             "log_std_init": -1.0, "squash_output": True, "normalize_obs": True, "normalize_reward": True,
         },

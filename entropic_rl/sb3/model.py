@@ -37,6 +37,7 @@ _ACTIVATIONS = {
 # Settings that are no parameters of SB3's constructors: of the policy, of VecNormalize, or without a counterpart.
 _NOT_PASSED = {
     "net_arch", "activation", "log_std_init", "normalize_obs", "normalize_reward", "share_features", "squash_output",
+    "ent_coef_unit", "entropy", "entropy_in",
 }  # fmt: skip
 
 

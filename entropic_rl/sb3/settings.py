@@ -35,6 +35,7 @@ __all__ = ["check_sb3_settings", "sb3_settings"]
 _SUFFIX = "Settings"
 _SHARED: dict[str, type[Any]] = {"PPO": PPOConfig, "A2C": A2CConfig}
 _NO_COUNTERPART = ("share_features", "squash_output")
+_PLAIN_ENTROPY = {"entropy": "shannon", "entropy_in": "loss", "ent_coef_unit": "auto"}
 _SCALARS = (bool, int, float, str)
 
 # The comparison's business, or neither a number, a switch nor a text.
@@ -73,8 +74,15 @@ def check_sb3_settings(agent: str, config: Any) -> None:
         for name in _NO_COUNTERPART
         if getattr(config, name, False)
     ]
+    flaws += [
+        f"{name}: Stable-Baselines3 has no counterpart to compare with; leave it at {plain}"
+        for name, plain in _PLAIN_ENTROPY.items()
+        if getattr(config, name, plain) != plain
+    ]
     if isinstance(config, PPOConfig | A2CConfig) and isinstance(config.ent_coef, str):
-        flaws.append(f"ent_coef: expected a number, got {config.ent_coef!r}; Stable-Baselines3 does not schedule it")
+        flaws.append(
+            f"ent_coef: expected a number, got {config.ent_coef!r}; Stable-Baselines3 neither schedules nor steers it"
+        )
     if flaws:
         raise ConfigError(f"{agent}: {'; '.join(flaws)}")
 
