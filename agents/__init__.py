@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from entropic_rl.user_modules import is_user_agent, load_user_agent
+
 if __name__ != "entropic_rl.agents":
     raise ImportError(f"import entropic_rl.agents, not {__name__}: the bare name belongs to other packages")
 
@@ -48,5 +50,5 @@ def __getattr__(name: str) -> Any:
 
 
 def agent_class(name: str) -> Any:
-    """The agent that is called ``name`` on the command line."""
-    return __getattr__(_CLASSES[name])
+    """The agent that is called ``name`` on the command line: one of ours, or a user's own ``MODULE:CLASS``."""
+    return load_user_agent(name) if is_user_agent(name) else __getattr__(_CLASSES[name])

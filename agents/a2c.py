@@ -48,6 +48,8 @@ class A2C:
         dtype: of parameters and data.
     """
 
+    Config = A2CConfig
+
     def __init__(
         self,
         configs: Sequence[A2CConfig],

@@ -231,8 +231,8 @@ def action_head(config: Any, space: spaces.Space[Any]) -> ActionSpec:
     plain = action_spec(space)
     is_bounded = plain.kind == "gaussian" and all(plain.bounded)
     kinds = {plain.kind, "tanh-gaussian"} if is_bounded else {plain.kind}
-    if kinds & set(config.HEADS):
-        return action_spec(space, squash_output=config.squash_output)
+    if kinds & set(getattr(config, "HEADS", kinds)):
+        return action_spec(space, squash_output=getattr(config, "squash_output", False))
     able = [name for name, cls in AGENT_CONFIGS.items() if kinds & set(cls.HEADS)]
     needed = " or ".join(_SPACES_OF_HEADS[kind] for kind in config.HEADS)
     raise EnvError(f"this agent needs {needed} actions, got {space}; use {' or '.join(able)}")

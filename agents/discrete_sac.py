@@ -48,6 +48,8 @@ class DiscreteSAC:
         dtype: of parameters and data.
     """
 
+    Config = DiscreteSACConfig
+
     def __init__(
         self,
         configs: Sequence[DiscreteSACConfig],

@@ -53,6 +53,8 @@ class PPO:
         ConfigError: a minibatch does not fit into a rollout.
     """
 
+    Config = PPOConfig
+
     def __init__(
         self,
         configs: Sequence[PPOConfig],

@@ -47,6 +47,8 @@ class SAC:
         dtype: of parameters and data.
     """
 
+    Config = SACConfig
+
     def __init__(
         self,
         configs: Sequence[SACConfig],

@@ -11,6 +11,7 @@ from entropic_rl.agents.config import AGENT_CONFIGS
 from entropic_rl.config import RunConfig, build, field_docs, jsonable, suggestion
 from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.run_directory import read_json
+from entropic_rl.user_modules import is_user_agent, load_user_agent
 
 __all__ = ["Cell", "read_cell", "settings_class"]
 
@@ -63,8 +64,10 @@ def settings_class(agent: str) -> Any:
         from entropic_rl.sb3.settings import sb3_settings
 
         return sb3_settings(agent.removeprefix("sb3:"))
+    if is_user_agent(agent):
+        return load_user_agent(agent).Config
     if agent not in AGENT_CONFIGS:
-        known = [*AGENT_CONFIGS, "sb3:ALGORITHM"]
+        known = [*AGENT_CONFIGS, "sb3:ALGORITHM", "MODULE:CLASS"]
         raise ConfigError(f"AGENT: expected one of {', '.join(known)}, got {agent!r}{suggestion(agent, known)}")
     return AGENT_CONFIGS[agent]
 
@@ -79,7 +82,7 @@ def read_cell(directory: Path) -> Cell:
         raise RunDirectoryError(f"no run directory {directory}: expected the --run-dir of a finished training")
     stored = read_json(directory / "config.json")
     agent = stored.get("agent")
-    if agent not in AGENT_CONFIGS:
+    if not isinstance(agent, str) or not (agent in AGENT_CONFIGS or is_user_agent(agent)):
         raise RunDirectoryError(
             f"{directory / 'config.json'}: expected an agent of {list(AGENT_CONFIGS)}, got {agent!r}"
         )
@@ -87,4 +90,4 @@ def read_cell(directory: Path) -> Cell:
     def part(cls: type[Any]) -> Any:
         return build(cls, {name: stored[name] for name in field_docs(cls) if name in stored})
 
-    return Cell(agent, part(RunConfig), part(AGENT_CONFIGS[agent]), directory)
+    return Cell(agent, part(RunConfig), part(settings_class(agent)), directory)

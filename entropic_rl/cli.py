@@ -15,12 +15,13 @@ from pathlib import Path
 
 from entropic_rl.agents.config import AGENT_CONFIGS
 from entropic_rl.allocation import keep_freed_memory
-from entropic_rl.cell import Cell
+from entropic_rl.cell import Cell, settings_class
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, UserError
 from entropic_rl.flags import Parser, add_settings
 from entropic_rl.resolve import add_common_flags, check_device, check_environment, resolve, say_preset, show_config
 from entropic_rl.run_directory import check_run_directory
+from entropic_rl.user_modules import is_user_agent
 
 __all__ = ["main"]
 
@@ -51,8 +52,10 @@ def main(arguments: Sequence[str] | None = None, *, verb: str | None = None) -> 
 
 def train(prog: str, arguments: Sequence[str]) -> int:
     """Train one agent and leave a run directory."""
+    arguments = _agent_first(arguments)
     parser = _agent_parser(
         prog,
+        [*AGENT_CONFIGS, *(word for word in arguments[:1] if is_user_agent(word))],
         "Train an actor-critic agent with an entropy term on a Gymnasium environment.",
         "%(prog)s ppo --env CartPole-v1 --ent-coef 0.01",
     )
@@ -60,7 +63,7 @@ def train(prog: str, arguments: Sequence[str]) -> int:
         sub.add_argument("--run-dir", type=Path, help="where the record goes [runs/ENV__AGENT__SEED__TIME]")
         add_common_flags(sub)
         add_settings(sub, RunConfig, "run")
-        add_settings(sub, AGENT_CONFIGS[name], f"{name} hyper-parameters")
+        add_settings(sub, settings_class(name), f"{name} hyper-parameters")
     args = parser.parse(arguments)
     run, config = resolve(args.agent, args)
     if args.show_config:
@@ -149,17 +152,26 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
 _VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {"train": train, "compare": compare, "evaluate": evaluate}
 
 
-def _agent_parser(prog: str, description: str, example: str) -> Parser:
+def _agent_first(arguments: Sequence[str]) -> list[str]:
+    """``--agent NAME``, wherever it stands, as the first word."""
+    words = list(arguments)
+    if "--agent" not in words[:-1]:
+        return words
+    at = words.index("--agent")
+    return [words[at + 1], *words[:at], *words[at + 2 :]]
+
+
+def _agent_parser(prog: str, agents: Sequence[str], description: str, example: str) -> Parser:
     """A parser with one sub-parser per agent, so that ``VERB AGENT --help`` shows that agent's own flags."""
     parser = Parser(
         prog=prog,
         description=description,
-        epilog=f"example: {example}   ({prog} ppo --help lists every setting)",
+        epilog=f"example: {example}   ({prog} ppo --help lists every setting; MODULE:CLASS is an agent of your own)",
     )
     choices = parser.add_subparsers(dest="agent", required=True, metavar="AGENT", parser_class=Parser)
     parser.subparsers = {
         name: choices.add_parser(name, help=str(cls.__doc__), description=f"{description} {cls.__doc__}")
-        for name, cls in AGENT_CONFIGS.items()
+        for name, cls in ((agent, settings_class(agent)) for agent in agents)
     }
     return parser
 
@@ -176,5 +188,5 @@ def _choose_verb(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _default_directory(agent: str, run: RunConfig) -> Path:
-    name = f"{run.env.replace('/', '-')}__{agent}__{run.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{run.env.replace('/', '-')}__{agent.replace(':', '.')}__{run.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     return Path("runs") / name

@@ -6,14 +6,10 @@ No torch here: an unknown id or a missing extra is reported at once.
 from __future__ import annotations
 
 import difflib
-import importlib
-import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from types import ModuleType
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -21,13 +17,13 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 import entropic_rl.envs as own  # registers its ids
 from entropic_rl.errors import EnvError
+from entropic_rl.user_modules import import_user_module
 
 __all__ = [
     "Backend",
     "check_backend",
     "choose_backend",
     "import_gym_packages",
-    "import_user_module",
     "make_env",
     "make_vector_env",
     "reward_threshold",
@@ -51,13 +47,6 @@ def import_gym_packages(packages: Sequence[str]) -> None:
             import_user_module(package)
         except ImportError as error:
             raise EnvError(f"--gym-packages: cannot import {package!r} ({error}); install it or fix the name") from None
-
-
-def import_user_module(name: str) -> ModuleType:
-    """A module that a user named; their own ones lie where the command is run."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    return importlib.import_module(name)
 
 
 def make_env(env_id: str, kwargs: Mapping[str, Any] | None = None, **options: Any) -> gym.Env[Any, Any]:

@@ -16,9 +16,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from entropic_rl.environments import import_user_module
 from entropic_rl.errors import EnvError
 from entropic_rl.spaces import ActionSpec
+from entropic_rl.user_modules import import_user_module
 from entropic_rl.vector import Transition
 
 __all__ = ["Cells", "ExplorationMeter", "cells_of", "grid", "load_cells"]

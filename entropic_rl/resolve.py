@@ -106,17 +106,16 @@ def check_environment(run: RunConfig, config: Any) -> float | None:
     """
     from entropic_rl.environments import check_backend, import_gym_packages, make_env
     from entropic_rl.families import check_entropy
-    from entropic_rl.spaces import action_spec, observation_spec
+    from entropic_rl.spaces import observation_spec
 
     import_gym_packages(run.gym_packages)
     check_backend(run.env, run.env_kwargs, run.env_backend)
     env = make_env(run.env, run.env_kwargs)
     try:
         observation_spec(env.observation_space)
-        if hasattr(config, "HEADS"):
-            check_entropy(config, action_head(config, env.action_space))
-        else:  # an agent of Stable-Baselines3
-            action_spec(env.action_space)
+        action = action_head(config, env.action_space)
+        if hasattr(config, "entropy"):
+            check_entropy(config, action)
         return None if env.spec is None else env.spec.reward_threshold
     finally:
         env.close()

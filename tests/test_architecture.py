@@ -54,6 +54,7 @@ LOOP = {
 MAY_IMPORT = {
     "": set(),
     "allocation": set(),
+    "user_modules": {"errors"},
     "critics": CORE | MACHINERY,
     "off_policy": CORE | MACHINERY,
     "reductions": set(),
@@ -80,16 +81,23 @@ MAY_IMPORT = {
     "normalization": {"networks"},
     "optimizers": {"networks"},
     "spaces": {"errors"},
-    "environments": {"errors", "envs"},  # the package alone, which registers ids and imports no torch
+    "environments": {"errors", "envs", "user_modules"},  # the package alone, which registers ids and imports no torch
     "run_directory": {"errors"},
     "config": BASE,
-    "cell": {"agents", "config", "errors", "run_directory", "sb3"},  # their settings, which are free of torch
+    "cell": {
+        "user_modules",
+        "agents",
+        "config",
+        "errors",
+        "run_directory",
+        "sb3",
+    },  # their settings, which are free of torch
     "resolve": {"agents", "cell", "config", "environments", "errors", "families", "flags", "presets", "sb3", "spaces"},
     "optimality": CORE | MACHINERY | {"envs"},  # the oracle
     "recording": CORE | MACHINERY | BASE | LOOP,
     "flags": {"errors", "config"},
     "episodes": set(),
-    "exploration": {"environments", "errors", "spaces", "vector"},
+    "exploration": {"errors", "user_modules", "spaces", "vector"},
     "vector": {"errors", "episodes", "masks", "spaces"},
     "buffers": {"spaces", "vector"},
     "policies": CORE | MACHINERY,
@@ -101,14 +109,15 @@ MAY_IMPORT = {
     "runs": CORE | MACHINERY | BASE | LOOP | {"agents"},  # their settings
     "compare": BASE | LOOP | {"agents", "allocation", "compare", "flags", "resolve", "runs", "sb3", "spaces"},
     "sb3": CORE | MACHINERY | BASE | LOOP | {"agents", "runs", "sb3"},
-    "agents": CORE | MACHINERY | BASE | {"config", "agents"},
+    "testing": CORE | MACHINERY | BASE | {"agents", "environments"},
+    "agents": CORE | MACHINERY | BASE | {"config", "agents", "user_modules"},
     "envs": {"errors", "streams", "envs"},
     "evaluate_run": None,  # the verbs may import everything
     "cli": None,
     "benchmarks": None,
 }
 TORCH_FREE = {
-    "", "allocation",
+    "", "allocation", "user_modules",
     "errors", "schedules", "families", "presets", "config", "flags", "spaces", "environments", "run_directory",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "compare", "benchmarks", "envs", "cell", "resolve",

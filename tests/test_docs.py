@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+ELSEWHERE = {"adding-an-agent.md"}  # tests/test_testing.py runs what needs files beside it
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -24,6 +25,6 @@ def test_no_blank_is_left_to_fill_in(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_examples_run(page, capsys):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    for code in blocks:
+    for code in blocks if page.name not in ELSEWHERE else []:
         exec(compile(code, str(page), "exec"), {})
     assert page.name != "README.md" or len(blocks) == 2

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from entropic_rl.agents.config import AGENT_CONFIGS
-from entropic_rl.config import RunConfig, build
+from entropic_rl.allocation import keep_freed_memory
+from entropic_rl.cell import settings_class
+from entropic_rl.config import RunConfig, build, field_docs, jsonable
+from entropic_rl.errors import ConfigError
 from entropic_rl.streams import Stream
 
 
@@ -27,6 +30,7 @@ def main() -> None:
     config: Any = build(AGENT_CONFIGS[task["agent"]], task["config"])
     import torch
 
+    keep_freed_memory()
     torch.set_num_threads(run.num_threads)
     train = {"ours": train_ours, "sb3": train_sb3}[sys.argv[1]]
     print(json.dumps(train(task["agent"], run, config)))
@@ -57,6 +61,7 @@ def train_sb3(agent: str, run: RunConfig, config: Any) -> dict[str, Any]:
     from entropic_rl.sb3.model import make_sb3_envs, make_sb3_model, normalized
 
     warnings.filterwarnings("ignore", module="stable_baselines3")
+    config = _of_sb3(agent, config)
     seed = run.seed % 2**31
     env = normalized(make_sb3_envs(run, run.n_envs, seed=seed), config)
     model = make_sb3_model(f"sb3:{agent.upper()}", config, env, seed=seed)
@@ -70,6 +75,23 @@ def train_sb3(agent: str, run: RunConfig, config: Any) -> dict[str, Any]:
         eval_env.obs_rms, eval_env.training, eval_env.norm_reward = env.obs_rms, False, False
     returns, _ = evaluate_policy(model, eval_env, run.eval_episodes, return_episode_rewards=True)
     return {"fps": model.num_timesteps / seconds, "seconds": seconds, "returns": list(map(float, returns))}
+
+
+def _of_sb3(agent: str, config: Any) -> Any:
+    """Our settings as those of Stable-Baselines3's agent: the same object for PPO and A2C, translated for SAC.
+
+    Raises:
+        ConfigError: it has no such agent.
+    """
+    if agent == "discrete-sac":
+        raise ConfigError("Stable-Baselines3 has no discrete SAC; use --only ours")
+    cls = settings_class(f"sb3:{agent.upper()}")
+    if isinstance(config, cls):
+        return config
+    shared = {name: value for name, value in jsonable(config).items() if name in field_docs(cls)}
+    if isinstance(config.ent_coef, str):
+        shared["ent_coef"] = config.ent_coef.replace(":", "_")  # auto:0.1 is auto_0.1 there
+    return build(cls, shared)
 
 
 if __name__ == "__main__":

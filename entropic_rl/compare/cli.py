@@ -28,7 +28,8 @@ _USAGE = """%(prog)s AGENT [AGENT ...] --env ID --ent-coef X X ... --seeds N --o
        %(prog)s resume DIR     train what is missing or failed, and report
        %(prog)s add DIR ...    more seeds or values, without training again what is there
        %(prog)s summary DIR    the report again, from what is there"""
-_EPILOG = """agents: ppo, a2c, and sb3:PPO, sb3:A2C, sb3:SAC ... for Stable-Baselines3's; several lie side by side.
+_EPILOG = """agents: ppo, a2c, sac, discrete-sac; sb3:PPO, sb3:SAC ... for Stable-Baselines3's; MODULE:CLASS for your
+own; several lie side by side.
 A setting with several values is swept: --ent-coef 0 0.01 --gamma 0.9 0.99 makes four groups of runs.
 
 example: %(prog)s ppo --env CartPole-v1 --ent-coef 0 0.01 0.1 --seeds 4 --out DIR   (%(prog)s ppo --help lists all)"""
@@ -42,7 +43,9 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
     if not agents:
         if {"-h", "--help"} & {*rest}:
             _general_parser(prog).parse(["--help"])
-        raise ConfigError(f"AGENT is missing: expected one or more of {', '.join(AGENT_CONFIGS)}, sb3:ALGORITHM")
+        raise ConfigError(
+            f"AGENT is missing: expected one or more of {', '.join(AGENT_CONFIGS)}, sb3:ALGORITHM, MODULE:CLASS"
+        )
     args = _agents_parser(prog, agents).parse(rest)
     plan = _plan(agents, args)
     first_run, first_config = next(iter(plan.bases.values()))
