@@ -110,6 +110,7 @@ MAY_IMPORT = {
     "compare": BASE | LOOP | {"agents", "allocation", "compare", "flags", "resolve", "runs", "sb3", "spaces"},
     "sb3": CORE | MACHINERY | BASE | LOOP | {"agents", "runs", "sb3"},
     "testing": CORE | MACHINERY | BASE | {"agents", "environments"},
+    "agents.sb3": {"sb3"},  # a door: what people who train with it import
     "agents": CORE | MACHINERY | BASE | {"config", "agents", "user_modules"},
     "envs": {"errors", "streams", "envs"},
     "evaluate_run": None,  # the verbs may import everything
@@ -183,12 +184,12 @@ def ours(names):
 
 
 def test_every_module_has_a_place_in_the_table():
-    assert {name.split(".")[0] for name in SOURCES} == set(MAY_IMPORT)
+    assert {name.split(".")[0] for name in SOURCES} == {name.split(".")[0] for name in MAY_IMPORT}
 
 
 @every_module
 def test_modules_import_only_what_their_place_allows(name):
-    allowed = MAY_IMPORT[name.split(".")[0]]
+    allowed = MAY_IMPORT.get(name, MAY_IMPORT[name.split(".")[0]])
     if allowed is not None:
         imported = {module.split(".")[0] for module in ours(imports(SOURCES[name]))}
         assert imported <= allowed, f"entropic_rl.{name} may not import {sorted(imported - allowed)}"

@@ -22,9 +22,9 @@ from entropic_rl.errors import ConfigError, EnvError
 from entropic_rl.sb3.settings import check_sb3_settings
 from entropic_rl.schedules import Schedule
 
-__all__ = ["make_sb3_envs", "make_sb3_model", "normalized"]
+__all__ = ["ACTIVATIONS", "action_units", "has_start", "make_sb3_envs", "make_sb3_model", "normalized", "one_line"]
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
@@ -49,7 +49,7 @@ def make_sb3_envs(run: RunConfig, n: int, *, seed: int) -> Any:
     """
     envs = make_vec_env(partial(make_env, run.env, run.env_kwargs), n, seed=seed, wrapper_class=_rescaled)
     for space in (envs.observation_space, envs.action_space):
-        if _has_start(space):
+        if has_start(space):
             envs.close()
             raise EnvError(f"env {run.env!r}: Stable-Baselines3 takes no space that does not start at 0, got {space}")
     return envs
@@ -64,7 +64,7 @@ def normalized(envs: Any, config: Any) -> Any:
             envs, norm_obs=config.normalize_obs, norm_reward=config.normalize_reward, gamma=config.gamma
         )
     except ValueError as error:
-        raise ConfigError(f"normalize_obs: {_one_line(error)}; leave it off") from None
+        raise ConfigError(f"normalize_obs: {one_line(error)}; leave it off") from None
 
 
 def make_sb3_model(agent: str, config: Any, envs: Any, *, seed: int, device: torch.device | str = "cpu") -> Any:
@@ -89,7 +89,7 @@ def make_sb3_model(agent: str, config: Any, envs: Any, *, seed: int, device: tor
             policy, envs, seed=seed, device=device, policy_kwargs=_policy_kwargs(config), **options
         )
     except (AssertionError, NotImplementedError, TypeError, ValueError) as error:
-        raise ConfigError(f"{agent} cannot be made: {_one_line(error)}") from error
+        raise ConfigError(f"{agent} cannot be made: {one_line(error)}") from error
 
 
 def _policy_kwargs(config: Any) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _policy_kwargs(config: Any) -> dict[str, Any]:
     widths = list(config.net_arch)
     return {
         "net_arch": {"pi": widths, "vf": widths},
-        "activation_fn": _ACTIVATIONS[config.activation],
+        "activation_fn": ACTIVATIONS[config.activation],
         "log_std_init": config.log_std_init,
     }
 
@@ -124,11 +124,21 @@ def _rescaled(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     return env
 
 
-def _has_start(space: spaces.Space[Any]) -> bool:
+def action_units(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and half-range ``[D]`` of Box actions: theirs = centre + half * ours; 0 and 1 without two bounds."""
+    low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    with np.errstate(invalid="ignore"):
+        return np.where(bounded, (low + high) / 2.0, 0.0), np.where(bounded, (high - low) / 2.0, 1.0)
+
+
+def has_start(space: spaces.Space[Any]) -> bool:
+    """Whether its numbers begin elsewhere than at 0, which Stable-Baselines3 does not take."""
     if isinstance(space, spaces.Dict):
-        return any(map(_has_start, space.values()))
+        return any(map(has_start, space.values()))
     return isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and bool(np.any(space.start))
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """The text of an error of others, for the end of one of ours."""
     return " ".join(str(error).split()).rstrip(".")

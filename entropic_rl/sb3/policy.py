@@ -21,7 +21,7 @@ from entropic_rl.evaluation import Evaluation, play_episodes
 from entropic_rl.spaces import ActionSpec
 from entropic_rl.streams import Stream
 
-__all__ = ["evaluate_sb3", "exploration_metrics", "tabular_sb3_policy"]
+__all__ = ["evaluate_sb3", "exploration_metrics", "recent_obs", "rollout_obs", "tabular_sb3_policy"]
 
 _QUANTILES = (0.1, 0.5, 0.9)
 _RECENT = 1024  # observations over which SAC's entropy is estimated
@@ -80,8 +80,7 @@ def exploration_metrics(model: Any, config: Any) -> dict[str, float]:
 
 @torch.no_grad()
 def _on_policy_metrics(model: Any, config: Any) -> dict[str, float]:
-    buffer = model.rollout_buffer
-    obs = _map(lambda x: x.reshape(-1, *x.shape[2:]), buffer.observations)
+    buffer, obs = model.rollout_buffer, rollout_obs(model)
     entropy = model.policy.get_distribution(obs_as_tensor(obs, model.device)).entropy().cpu().numpy()
     quantiles = np.quantile(entropy, _QUANTILES, method="nearest")
     unit = float(buffer.advantages.std()) if config.normalize_advantage else 1.0
@@ -100,11 +99,7 @@ def _on_policy_metrics(model: Any, config: Any) -> dict[str, float]:
 @torch.no_grad()
 def _sac_metrics(model: Any) -> dict[str, float]:
     coefficient = model.ent_coef_tensor if model.log_ent_coef is None else model.log_ent_coef.exp()
-    buffer, n = model.replay_buffer, -(-_RECENT // model.n_envs)
-    last = (buffer.pos - 1 - np.arange(min(n, buffer.size()))) % buffer.buffer_size
-    obs = _map(lambda x: x[last].reshape(-1, *x.shape[2:]), buffer.observations)
-    if (normalizer := model.get_vec_normalize_env()) is not None:
-        obs = normalizer.normalize_obs(obs)
+    obs = recent_obs(model, _RECENT)
     with _aside(0, model.device):
         _, log_prob = model.actor.action_log_prob(obs_as_tensor(obs, model.device))
     entropy, ent_coef = -float(log_prob.mean()), float(coefficient)
@@ -114,6 +109,20 @@ def _sac_metrics(model: Any) -> dict[str, float]:
         "train/effective_temperature": ent_coef * _reward_scale(model),
         "explore/policy_entropy": entropy,
     }
+
+
+def rollout_obs(model: Any) -> Any:
+    """What an on-policy model acted on, ``[N, ...]`` as its policy sees it, from the full rollout buffer."""
+    return _map(lambda x: x.reshape(-1, *x.shape[2:]), model.rollout_buffer.observations)
+
+
+def recent_obs(model: Any, n: int) -> Any:
+    """About the last ``n`` observations in a replay buffer, ``[N, ...]`` as the policy sees them."""
+    buffer = model.replay_buffer
+    last = (buffer.pos - 1 - np.arange(min(-(-n // model.n_envs), buffer.size()))) % buffer.buffer_size
+    obs = _map(lambda x: x[last].reshape(-1, *x.shape[2:]), buffer.observations)
+    normalizer = model.get_vec_normalize_env()
+    return obs if normalizer is None else normalizer.normalize_obs(obs)
 
 
 @torch.no_grad()

@@ -50,19 +50,30 @@ class Watch(VecEnvWrapper):  # type: ignore[misc]  # SB3 publishes no types
     def reset(self) -> Any:
         """Begin new episodes."""
         obs = self.venv.reset()
-        self.episodes.restart()
-        if self._meter is not None:
-            self._meter.begin(self._numbers(obs))
+        self.begin(obs)
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
         """Act, with ``[E, ...]``."""
-        self._taken = np.array(actions).reshape(1, self.num_envs, *self._action.event_shape)
+        self._taken = np.array(actions)
         self.venv.step_async(actions)
 
     def step_wait(self) -> Any:
         """Observations, rewards, ends and infos of that step."""
         obs, rewards, dones, infos = self.venv.step_wait()
+        self.see(self._taken, obs, rewards, dones, infos)
+        return obs, rewards, dones, infos
+
+    def begin(self, obs: Any) -> None:
+        """Take in the first observations of new episodes."""
+        self.episodes.restart()
+        if self._meter is not None:
+            self._meter.begin(self._numbers(obs))
+
+    def see(
+        self, actions: np.ndarray, obs: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]
+    ) -> None:
+        """Take in a step, if it was not made here: actions as the meter takes them, and the raw answer to them."""
         reward, ended = torch.tensor(rewards).unsqueeze(0), torch.tensor(dones).unsqueeze(0)
         any_ended = bool(dones.any())
         self.episodes.add(reward, ended if any_ended else None, None)
@@ -71,8 +82,8 @@ class Watch(VecEnvWrapper):  # type: ignore[misc]  # SB3 publishes no types
             next_obs = self._numbers(obs)
             final_obs = self._final(next_obs, dones, infos) if any_ended else None
             transition = Transition(next_obs, reward, ended & ~truncated, ended & truncated, final_obs, None)
-            self._meter.observe(torch.from_numpy(self._taken), transition)
-        return obs, rewards, dones, infos
+            taken = np.array(actions).reshape(1, self.num_envs, *self._action.event_shape)
+            self._meter.observe(torch.from_numpy(taken), transition)
 
     def _numbers(self, obs: Any) -> Tensor:
         """Observations ``[1, E, D]``."""
