@@ -175,12 +175,12 @@ class Replay:
             self._add_masks(row, mask, transition)
         self.n_added += 1
 
-    def latest(self, n: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The last n (or fewer) observations of each run, ``[R, N, D]``, what was done, and the actions allowed."""
+    def latest(self, n: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """The last n (or fewer) observations of each run, ``[R, N, D]``, what was done, ``mask`` and ``valid``."""
         rows = min(-(-n // self.obs.shape[2]), self.n_added, self._rows)
         index = (self.n_added - 1 - torch.arange(rows, device=self.obs.device)) % self._rows
-        mask = None if self.mask is None else self.mask[:, index].flatten(1, 2)
-        return self.obs[:, index].flatten(1, 2), self.action[:, index].flatten(1, 2), mask
+        mask, valid = (None if x is None else x[:, index].flatten(1, 2) for x in (self.mask, self.valid))
+        return self.obs[:, index].flatten(1, 2), self.action[:, index].flatten(1, 2), mask, valid
 
     def sample(self, uniform: Tensor, *, n_steps: int, gamma: Tensor) -> Batch:
         """Draw transitions with replacement.

@@ -131,7 +131,7 @@ def play_episodes(
         mask = masks.after_reset(info)
         while True:
             obs, reward, terminated, truncated, info = env.step(act(obs, playing, length, mask))
-            mask = masks.after_step(info)
+            mask = masks.after_step(info, terminated | truncated)
             earned += reward
             length += 1
             ended = terminated | truncated | (length >= max_steps)

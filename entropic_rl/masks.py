@@ -40,16 +40,22 @@ class MaskReader:
             self._has_method = "action_mask" not in info and _has_action_masks(self._env)
         return self.after_step(info)
 
-    def after_step(self, info: dict[str, Any]) -> np.ndarray | None:
-        """Masks ``[N, A]`` for what to do next; None if the environment has none."""
+    def after_step(self, info: dict[str, Any], ended: Any = None) -> np.ndarray | None:
+        """Masks ``[N, A]`` for what to do next; None if the environment has none.
+
+        Args:
+            info: what the environment told.
+            ended: ``[N]`` boolean, which episodes have ended without a new one having begun. Nothing will be done
+                there, and where nothing is allowed all actions count as allowed.
+        """
         if self._has_method:
-            return self._checked(np.asarray(_action_masks(self._env)))
+            return self._checked(np.asarray(_action_masks(self._env)), ended)
         if "action_mask" not in info:
             return self._current
         masks, given = np.asarray(info["action_mask"]), info.get("_action_mask")
         if given is not None and not np.all(given) and self._current is not None:  # a partial reset
             masks = np.where(np.asarray(given)[:, None], masks, self._current)
-        self._current = self._checked(masks)
+        self._current = self._checked(masks, ended)
         return self._current
 
     def of_ended(self, info: dict[str, Any]) -> np.ndarray | None:
@@ -57,13 +63,15 @@ class MaskReader:
         final = info.get("final_info", {})
         return np.asarray(final["action_mask"]).astype(bool) if "action_mask" in final else None
 
-    def _checked(self, masks: np.ndarray) -> np.ndarray:
+    def _checked(self, masks: np.ndarray, ended: Any) -> np.ndarray:
         width = self._action.n_outputs
         if self._action.kind not in ("categorical", "multi-discrete"):
             raise EnvError(f"action masks need Discrete or MultiDiscrete actions, got {self._action.kind} ones")
         if masks.shape != (self._env.num_envs, width):
             raise EnvError(f"an action mask has to have {width} entries, one per action, got {masks.shape[1:]}")
         masks = masks.astype(bool)
+        if ended is not None:
+            masks[np.asarray(ended) & ~masks.any(1)] = True
         parts = np.split(masks, np.cumsum(self._action.nvec)[:-1], axis=1) if self._action.nvec else [masks]
         for part in parts:
             if not part.any(1).all():

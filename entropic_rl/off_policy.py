@@ -11,7 +11,7 @@ from torch import Tensor
 from entropic_rl.buffers import Batch, Replay
 from entropic_rl.distributions import Categorical, TanhGaussian
 from entropic_rl.policies import ActorCritic, draw_noise
-from entropic_rl.reductions import entropy_metrics, mean_and_quantiles
+from entropic_rl.reductions import entropy_metrics, masked_mean, mean_and_quantiles
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
 
@@ -109,12 +109,12 @@ def inspect_policy(collector: Collector) -> dict[str, Tensor]:
     """How random the policy is at the latest observations, ``[R]`` each; nothing before there are any."""
     if collector.replay.n_added == 0:
         return {}
-    obs, action, mask = collector.replay.latest(_RECENT)
+    obs, action, mask, valid = collector.replay.latest(_RECENT)
     distribution = collector.policy.distribution(collector.policy.normalize(obs), mask)
-    metrics = entropy_metrics(mean_and_quantiles(distribution.entropy(), None))
+    metrics = entropy_metrics(mean_and_quantiles(distribution.entropy(), valid))
     if isinstance(distribution, TanhGaussian):
-        metrics["train/std"] = distribution.log_std.exp().mean((1, 2))
-        metrics["explore/saturation"] = (action.abs() >= _SATURATED).to(obs.dtype).mean((1, 2))
+        metrics["train/std"] = masked_mean(distribution.log_std.exp().mean(2), valid)
+        metrics["explore/saturation"] = masked_mean((action.abs() >= _SATURATED).to(obs.dtype).mean(2), valid)
     return metrics
 
 

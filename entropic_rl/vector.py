@@ -121,9 +121,10 @@ class EnvBatch:
         obs, reward, terminated, truncated, info = self.env.step(self._language.action(action.flatten(0, 1)))
         next_obs, any_ended = self._language.observation(obs), self._language.any_ended(terminated, truncated, info)
         final_obs = None
-        masks, final_masks = self._masks.after_step(info), None
+        ended_array = terminated | truncated if any_ended else None
+        over = None if self.mode is AutoresetMode.SAME_STEP else ended_array
+        masks, final_masks = self._masks.after_step(info, over), None
         if any_ended:
-            ended_array = terminated | truncated
             final_masks = masks if self.mode is not AutoresetMode.SAME_STEP else self._masks.of_ended(info)
             next_obs, final_obs, masks = self._split_at_ends(next_obs, ended_array, info, masks)
         terminated, truncated = self._by_run(terminated), self._by_run(truncated)
