@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from entropic_rl.errors import ConfigError
-from entropic_rl.schedules import TargetEntropy, parse_coefficient
+from entropic_rl.schedules import TargetEntropy, parse_coefficient, shortest
 
 if TYPE_CHECKING:  # importing it takes a while, and a command line's help needs only the parser
     from entropic_rl.spaces import ActionSpec
@@ -68,8 +68,8 @@ class EntropyFamily:
 
     def __str__(self) -> str:
         if self.kind in _ORDERED:
-            return f"{self.kind}:{self.order:g}"
-        return self.kind + (":" + ",".join(f"{p:g}" for p in self.prior) if self.prior else "")
+            return f"{self.kind}:{shortest(self.order)}"
+        return self.kind + (":" + ",".join(map(shortest, self.prior)) if self.prior else "")
 
 
 def default_target(action: ActionSpec) -> float:

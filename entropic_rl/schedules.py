@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["Schedule", "TargetEntropy", "parse_coefficient"]
+__all__ = ["Schedule", "TargetEntropy", "parse_coefficient", "shortest"]
 
 _KINDS = ("constant", "linear", "cosine", "exponential")
 
@@ -67,8 +67,8 @@ class Schedule:
 
     def __str__(self) -> str:
         if self.kind == "constant":
-            return _shortest(self.start)
-        return f"{self.kind}:{_shortest(self.start)}:{_shortest(self.end)}"
+            return shortest(self.start)
+        return f"{self.kind}:{shortest(self.start)}:{shortest(self.end)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class TargetEntropy:
         raise ValueError(f"expected target:NATS, target:NATS:INITIAL, auto or auto:INITIAL, got {text!r}")
 
     def __str__(self) -> str:
-        numbers = [_shortest(number) for number in (self.nats, self.initial) if number is not None]
+        numbers = [shortest(number) for number in (self.nats, self.initial) if number is not None]
         return ":".join(["auto" if self.nats is None else "target", *numbers])
 
 
@@ -133,6 +133,6 @@ def parse_coefficient(spec: float | str) -> Schedule | TargetEntropy:
         raise error
 
 
-def _shortest(number: float) -> str:
+def shortest(number: float) -> str:
     """The shortest text that reads back as the same number."""
     return repr(number).removesuffix(".0")

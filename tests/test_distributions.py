@@ -1,5 +1,6 @@
 """Policy distributions against torch.distributions, their own samples, and exact gradients."""
 
+import itertools
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from scipy import integrate, stats
 from torch import distributions as td
 from torch.autograd import grad
 
+from entropic_rl import entropy as entropies
 from entropic_rl.distributions import Bernoulli, Categorical, Gaussian, MultiDiscrete, TanhGaussian
 from entropic_rl.streams import Stream
 
@@ -177,3 +179,113 @@ def test_minus_log_prob_of_stored_actions_is_no_entropy_bonus():
     log_prob = Categorical(logits.expand(5, 5)).log_prob(torch.arange(5))
     (gradient,) = grad((LOGITS[0].softmax(-1) * -log_prob).sum(), logits)
     torch.testing.assert_close(gradient, torch.zeros(5, dtype=torch.float64), rtol=0.0, atol=1e-15)
+
+
+# Renyi entropies and divergences, against sums over all actions and integrals over a grid
+
+HEADS = {
+    "categorical": Categorical(LOGITS),
+    "masked": Categorical(LOGITS, MASK),
+    "multi-discrete": MultiDiscrete(LOGITS, NVEC),
+    "masked-multi-discrete": MultiDiscrete(LOGITS, NVEC, MASK),
+    "bernoulli": Bernoulli(LOGITS),
+}
+
+
+def joint_log_probs(name):
+    """Log-probabilities ``[2, N]`` of all N actions that are possible, by the distribution's own ``log_prob``."""
+    head = HEADS[name]
+    if "multi" in name:
+        actions = [torch.tensor(pair) for pair in itertools.product(range(2), range(3))]
+    elif name == "bernoulli":
+        actions = [torch.tensor(bits) for bits in itertools.product(range(2), repeat=5)]
+    else:
+        actions = [torch.tensor(a) for a in range(5)]
+    log_probs = torch.stack([head.log_prob(a.expand(2, *a.shape)) for a in actions], 1)
+    return log_probs[:, log_probs.isfinite().all(0)]
+
+
+every_head = pytest.mark.parametrize("name", HEADS)
+
+
+@every_head
+@pytest.mark.parametrize("order", [0.5, 2.0, 3.0])
+def test_renyi_entropy_is_that_of_the_joint_distribution(name, order):
+    powers = (order * joint_log_probs(name)).exp().sum(1)
+    torch.testing.assert_close(HEADS[name].renyi_entropy(order), powers.log() / (1.0 - order))
+
+
+@every_head
+def test_renyi_entropy_of_order_one_is_the_entropy(name):
+    torch.testing.assert_close(HEADS[name].renyi_entropy(1.0), HEADS[name].entropy())
+
+
+@every_head
+def test_divergence_from_the_uniform_distribution_is_over_all_joint_actions(name):
+    log_probs = joint_log_probs(name)
+    oracle = (log_probs.exp() * (log_probs + math.log(log_probs.shape[1]))).sum(1)
+    torch.testing.assert_close(HEADS[name].kl_to_uniform(), oracle)
+
+
+@pytest.mark.parametrize("name", ["categorical", "masked"])
+def test_divergence_from_a_prior_is_over_the_allowed_actions(name):
+    prior, log_probs = torch.tensor([3.0, 1.0, 0.5, 2.0, 0.1], dtype=torch.float64), joint_log_probs(name)
+    weights = prior if name == "categorical" else prior[MASK]
+    oracle = (log_probs.exp() * (log_probs - (weights / weights.sum()).log())).sum(1)
+    torch.testing.assert_close(HEADS[name].kl_to_prior(prior), oracle)
+
+
+@pytest.mark.parametrize("name", ["multi-discrete", "bernoulli"])
+def test_several_choices_at_once_have_no_prior(name):
+    with pytest.raises(ValueError, match="not for several choices at once"):
+        HEADS[name].kl_to_prior(torch.ones(5))
+
+
+def on_a_grid(head, low, high, n=200_001):
+    """Log-density and spacing ``[n, 1]`` at n points of one dimension, of each row of ``head``."""
+    u = torch.linspace(low, high, n, dtype=torch.float64).view(n, 1, 1)
+    return u, head.log_prob(u.expand(n, *head.mean.shape)), (high - low) / (n - 1)
+
+
+def one_dimensional():
+    return torch.tensor([[0.3], [-1.2]], dtype=torch.float64), torch.tensor([[0.1], [-0.7]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("order", [0.5, 2.0, 3.0])
+def test_gaussian_renyi_entropies_are_integrals_over_actions(order):
+    parameters = one_dimensional()
+    for head in (Gaussian(*parameters), TanhGaussian(*parameters)):
+        u, log_density, spacing = on_a_grid(head, -30.0, 30.0)
+        log_det = entropies.log_one_minus_tanh_squared(u[..., 0]) if isinstance(head, TanhGaussian) else 0.0  # da / du
+        power = (order * log_density + log_det).exp().sum(0) * spacing
+        torch.testing.assert_close(head.renyi_entropy(order), power.log() / (1.0 - order), rtol=1e-6, atol=1e-6)
+
+
+def test_tanh_gaussian_divergence_from_the_uniform_distribution_is_an_integral_over_actions():
+    head = TanhGaussian(*one_dimensional())
+    u, log_density, spacing = on_a_grid(head, -30.0, 30.0)
+    log_det = entropies.log_one_minus_tanh_squared(u[..., 0])
+    oracle = ((log_density + log_det).exp() * (log_density + math.log(2.0))).sum(0) * spacing
+    torch.testing.assert_close(head.kl_to_uniform(), oracle, rtol=1e-6, atol=1e-6)
+
+
+def test_squashing_leaves_the_divergence_from_a_prior_as_it_is():
+    mean, log_std = gaussian_parameters()
+    prior = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    oracle = td.kl_divergence(td.Normal(mean, log_std.exp()), td.Normal(torch.zeros_like(mean), prior)).sum(-1)
+    for head in (Gaussian(mean, log_std), TanhGaussian(mean, log_std)):
+        torch.testing.assert_close(head.kl_to_prior(prior), oracle)
+
+
+def test_unbounded_gaussian_has_no_divergence_from_a_uniform_distribution():
+    with pytest.raises(ValueError, match="squash it"):
+        Gaussian(*gaussian_parameters()).kl_to_uniform()
+
+
+def test_shared_log_std_broadcasts_in_every_family():
+    mean, log_std = torch.zeros(4, 5, 3), torch.tensor([0.1, 0.2, -1.0])
+    ours, whole = TanhGaussian(mean, log_std), TanhGaussian(mean, log_std.expand(4, 5, 3))
+    for name, *arguments in (("renyi_entropy", 2.0), ("kl_to_uniform",), ("kl_to_prior", torch.tensor([0.5]))):
+        found = getattr(ours, name)(*arguments)
+        assert found.shape == (4, 5)
+        assert torch.equal(found, getattr(whole, name)(*arguments))

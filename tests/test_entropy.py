@@ -1,22 +1,30 @@
 """Entropies against 50-digit arithmetic, closed forms, torch.distributions and finite differences."""
 
 import math
+from itertools import pairwise
 
 import mpmath
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import integrate
 from torch import distributions as td
 from torch.autograd import grad, gradcheck, gradgradcheck
 
 from entropic_rl import entropy as entropies
 from entropic_rl.entropy import (
     categorical_entropy,
+    categorical_kl,
+    gaussian_entropy,
+    gaussian_kl,
+    gaussian_renyi_entropy,
     kl_to_uniform,
     renyi_entropy,
     tanh_gaussian_entropy,
+    tanh_gaussian_renyi_entropy,
     tsallis_entropy,
+    tsallis_from_renyi,
 )
 
 MP = mpmath.MPContext()
@@ -453,3 +461,205 @@ def test_kl_to_uniform_is_exact_and_differentiable_across_its_series():
     truth = [float(MP.log(2) - MP.mpf(exact_entropy(row))) for row in logits.tolist()]
     assert relative_error(kl_to_uniform(logits), truth) < 1e-12
     assert gradcheck(kl_to_uniform, random_logits(3, 4).requires_grad_())
+
+
+# Gaussians: Renyi and Tsallis
+
+ORDERS = [0.5, 0.9, 1.5, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_gaussian_renyi_is_the_logarithm_of_an_integral_of_its_density(order):
+    for std in (0.1, 1.0, 5.0):
+        normal = td.Normal(torch.tensor(0.3).double(), std)
+        power, _ = integrate.quad(
+            lambda x, n=normal: math.exp(order * n.log_prob(torch.tensor(x).double()).item()), -12 * std, 12 * std
+        )
+        found = gaussian_renyi_entropy(torch.tensor([math.log(std)]).double(), order).item()
+        assert found == pytest.approx(math.log(power) / (1.0 - order), rel=1e-6, abs=1e-6)
+
+
+def test_gaussian_renyi_sums_over_dimensions_and_is_shannon_at_one():
+    log_std = random_logits(4, 3)
+    assert torch.equal(gaussian_renyi_entropy(log_std, 1.0), gaussian_entropy(log_std))
+    parts = sum(gaussian_renyi_entropy(log_std[:, i : i + 1], 2.0) for i in range(3))
+    torch.testing.assert_close(gaussian_renyi_entropy(log_std, 2.0), parts)
+
+
+@pytest.mark.parametrize("order", [1.0 - 1e-9, 1.0 + 1e-9])
+def test_gaussian_renyi_is_continuous_at_one(order):
+    log_std = random_logits(4, 3)
+    torch.testing.assert_close(gaussian_renyi_entropy(log_std, order), gaussian_entropy(log_std), rtol=0, atol=1e-6)
+
+
+def test_gaussian_renyi_of_infinite_order_is_the_min_entropy():
+    log_std = random_logits(3)
+    peak = td.Normal(0.0, log_std.exp()).log_prob(torch.zeros(3)).sum().item()
+    assert gaussian_renyi_entropy(log_std, INF).item() == pytest.approx(-peak)
+
+
+def log_tanh_gaussian_power_by_quad(mean, std, order):
+    """log integral over a in (-1, 1) of p(a)^order, in u = atanh(a): p^(order - 1) under the normal itself."""
+
+    def exponent(u):
+        log_normal = -0.5 * ((u - mean) / std) ** 2 - math.log(std) - 0.5 * math.log(2 * math.pi)
+        log_det = 2.0 * (math.log(2.0) - abs(u) - math.log1p(math.exp(-2.0 * abs(u))))
+        return order * log_normal + (1.0 - order) * log_det
+
+    reach = 12.0 * std / math.sqrt(order) + 2.0 * abs(order - 1.0) * std**2 / order
+    grid = [mean + reach * i / 400 for i in range(-400, 401)]
+    top = max(grid, key=exponent)
+    peak = exponent(top)
+    pieces = sorted({mean - reach, -20.0, -3.0, 0.0, 3.0, 20.0, -top, top, mean, mean + reach})
+    pieces = [x for x in pieces if mean - reach <= x <= mean + reach]
+    parts = [
+        integrate.quad(lambda u: math.exp(exponent(u) - peak), a, b, limit=200, epsabs=1e-12, epsrel=1e-12)[0]
+        for a, b in pairwise(pieces)
+    ]
+    return peak + math.log(sum(parts))
+
+
+@pytest.mark.parametrize("order", [*ORDERS, 0.2, 6.0])
+@pytest.mark.parametrize("std", [1e-3, 0.1, 0.5, 1.0, 2.0, 5.0, math.exp(2.0)])  # the last is the widest head
+def test_tanh_gaussian_renyi_agrees_with_adaptive_quadrature(std, order):
+    means = [0.0, -0.7, 2.0, 6.0]
+    mean = torch.tensor(means, dtype=torch.float64).unsqueeze(1)
+    found = tanh_gaussian_renyi_entropy(mean, torch.full_like(mean, math.log(std)), order)
+    truth = [log_tanh_gaussian_power_by_quad(m, std, order) / (1.0 - order) for m in means]
+    tolerance = 5e-3 if order < 0.5 and std > 2.0 else 1e-5 if std > 5.0 else 1e-6
+    assert found.tolist() == pytest.approx(truth, rel=0, abs=tolerance)
+
+
+@pytest.mark.parametrize("order", [1.0 - 1e-5, 1.0 + 1e-5])
+def test_tanh_gaussian_renyi_is_continuous_at_one(order):
+    mean, log_std = random_logits(6, 2), random_logits(6, 2, seed=1, scale=0.7)
+    torch.testing.assert_close(
+        tanh_gaussian_renyi_entropy(mean, log_std, order), tanh_gaussian_entropy(mean, log_std), rtol=0, atol=1e-3
+    )
+    assert torch.equal(tanh_gaussian_renyi_entropy(mean, log_std, 1.0), tanh_gaussian_entropy(mean, log_std))
+
+
+def test_tanh_gaussian_renyi_falls_with_its_order():
+    mean, log_std = random_logits(10, 2), random_logits(10, 2, seed=1, scale=0.7)
+    values = [tanh_gaussian_renyi_entropy(mean, log_std, order) for order in (0.2, 0.5, 0.9, 1.0, 1.1, 2.0, 5.0)]
+    assert (torch.stack(values).diff(dim=0) < 0.0).all()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_tanh_gaussian_renyi_passes_gradcheck(order):
+    mean = torch.tensor([[0.0, 0.4], [-2.0, 5.0]], dtype=torch.float64, requires_grad=True)
+    log_std = torch.tensor([[-3.0, -0.1], [0.2, 1.5]], dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda m, s: tanh_gaussian_renyi_entropy(m, s, order), (mean, log_std))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_tanh_gaussian_renyi_is_finite_at_the_extremes(order):
+    mean = torch.tensor([[0.0, 50.0, -50.0, 0.0, 5.0]], requires_grad=True)
+    log_std = torch.tensor([[-20.0, -20.0, 2.0, 2.0, 0.0]], requires_grad=True)
+    entropy = tanh_gaussian_renyi_entropy(mean, log_std, order)
+    assert all(g.isfinite().all() for g in (entropy, *grad(entropy.sum(), (mean, log_std))))
+
+
+@pytest.mark.parametrize("order", [0.5, 2.0])
+def test_tanh_gaussian_renyi_in_float32_keeps_its_digits(order):
+    mean, log_std = random_logits(20, 3), random_logits(20, 3, seed=1, scale=1.0)
+    truth = tanh_gaussian_renyi_entropy(mean, log_std, order)
+    found = tanh_gaussian_renyi_entropy(mean.float(), log_std.float(), order)
+    torch.testing.assert_close(found.double(), truth, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("order", [0.0, -1.0, INF, math.nan])
+def test_impossible_order_of_a_tanh_gaussian_is_refused(order):
+    with pytest.raises(ValueError, match=rf"in \(0, inf\) for a tanh-Gaussian, got {order}"):
+        tanh_gaussian_renyi_entropy(torch.zeros(1), torch.zeros(1), order)
+
+
+@pytest.mark.parametrize("order", [0.5, 2.0, 3.0])
+def test_tsallis_of_independent_variables_is_that_of_their_joint_distribution(order):
+    p, q = random_logits(4).softmax(-1), random_logits(3, seed=1).softmax(-1)
+    joint = torch.outer(p, q).flatten()
+    renyi = renyi_entropy(p.log(), order) + renyi_entropy(q.log(), order)
+    assert tsallis_from_renyi(renyi, order).item() == pytest.approx(((1 - joint.pow(order).sum()) / (order - 1)).item())
+
+
+def test_tsallis_of_order_one_is_shannon_bit_for_bit():
+    values = random_logits(5)
+    assert tsallis_from_renyi(values, 1.0) is values
+
+
+# Divergences from a prior
+
+
+def test_gaussian_kl_equals_torch_distributions():
+    mean, log_std, prior = random_logits(5, 3), random_logits(5, 3, seed=1), torch.tensor([0.2, 1.0, 3.0]).double()
+    oracle = td.kl_divergence(td.Normal(mean, log_std.exp()), td.Normal(torch.zeros(3).double(), prior)).sum(-1)
+    torch.testing.assert_close(gaussian_kl(mean, log_std, prior), oracle)
+    one = td.kl_divergence(td.Normal(mean, log_std.exp()), td.Normal(0.0, 0.7)).sum(-1)
+    torch.testing.assert_close(gaussian_kl(mean, log_std, torch.tensor([0.7]).double()), one)
+
+
+def test_gaussian_kl_is_zero_at_the_prior_and_nowhere_else():
+    prior = torch.tensor([0.5, 2.0]).double()
+    assert gaussian_kl(torch.zeros(2).double(), prior.log(), prior).item() == pytest.approx(0.0, abs=1e-15)
+    mean, log_std = random_logits(50, 2), random_logits(50, 2, seed=1)
+    assert (gaussian_kl(mean, log_std, prior) > 0.0).all()
+
+
+def test_gaussian_kl_passes_gradcheck_twice():
+    inputs = random_logits(3, 2).requires_grad_(), random_logits(3, 2, seed=1, scale=1.0).requires_grad_()
+    prior = torch.tensor([0.5, 2.0]).double()
+    assert gradcheck(lambda m, s: gaussian_kl(m, s, prior), inputs)
+    assert gradgradcheck(lambda m, s: gaussian_kl(m, s, prior), inputs)
+
+
+PRIOR = torch.tensor([3.0, 1.0, 0.5, 2.0, 0.1], dtype=torch.float64)
+
+
+def test_categorical_kl_equals_torch_distributions_and_needs_no_normalised_prior():
+    logits = random_logits(20, 5)
+    oracle = td.kl_divergence(td.Categorical(logits=logits), td.Categorical(probs=PRIOR))
+    torch.testing.assert_close(categorical_kl(logits, PRIOR), oracle)
+    torch.testing.assert_close(categorical_kl(logits, 7.0 * PRIOR), oracle)
+
+
+def test_categorical_kl_with_a_mask_is_that_of_the_allowed_actions():
+    logits, mask = random_logits(20, 5).requires_grad_(), torch.tensor([True, False, True, True, False])
+    value = categorical_kl(logits, PRIOR, mask=mask)
+    reduced = td.Categorical(logits=logits.detach()[:, mask]), td.Categorical(probs=PRIOR[mask])
+    torch.testing.assert_close(value, td.kl_divergence(*reduced))
+    gradient = grad(value.sum(), logits)[0]
+    assert gradient.isfinite().all()
+    assert gradient[:, ~mask].eq(0.0).all()
+
+
+def test_categorical_kl_of_an_impossible_action_counts_nothing_but_leaves_the_prior_whole():
+    # p = (1/2, 1/2, 0), prior (1/4, 1/4, 1/2): sum p log(p / prior) = log 2; a mask would have given 0.
+    logits = torch.tensor([0.0, 0.0, -INF], requires_grad=True)
+    value = categorical_kl(logits, torch.tensor([1.0, 1.0, 2.0]))
+    assert value.item() == pytest.approx(math.log(2.0))
+    assert grad(value, logits)[0].tolist() == pytest.approx([0.0, 0.0, 0.0], abs=1e-7)
+    assert categorical_kl(logits, torch.tensor([1.0, 1.0, 2.0]), mask=torch.tensor([True, True, False])).item() == 0.0
+
+
+def test_categorical_kl_to_equal_weights_is_that_to_the_uniform_distribution():
+    logits, mask = random_logits(20, 5), torch.tensor([True, False, True, True, True])
+    for m in (None, mask):
+        torch.testing.assert_close(
+            categorical_kl(logits, torch.ones(5).double(), mask=m), kl_to_uniform(logits, mask=m)
+        )
+
+
+def test_categorical_kl_passes_gradcheck_twice():
+    logits, mask = random_logits(3, 5).requires_grad_(), torch.tensor([True, True, False, True, True])
+    for m in (None, mask):
+        assert gradcheck(lambda z, m=m: categorical_kl(z, PRIOR, mask=m), logits)
+        assert gradgradcheck(lambda z, m=m: categorical_kl(z, PRIOR, mask=m), logits)
+
+
+def test_categorical_kl_of_extreme_logits_is_finite():
+    logits = torch.tensor([[1e4, -1e4, 0.0], [1e4, 1e4, -1e4]], requires_grad=True)
+    value = categorical_kl(logits, torch.tensor([1e-6, 1.0, 1.0]))
+    assert value[0].item() == pytest.approx(
+        math.log(2e6 + 1), rel=1e-6
+    )  # all on an action of probability 1 / (2e6 + 1)
+    assert grad(value.sum(), logits)[0].isfinite().all()

@@ -688,7 +688,7 @@ def test_discrete_sac_learns_the_softmax_policy_of_a_bandit_and_keeps_a_target_e
     found = agent.policy.distribution(torch.tensor([[[1.0, 0.0]]] * 4, dtype=torch.float64))
     expected = (torch.tensor([[0.0, 0.5, 1.0]], dtype=torch.float64) / weights.unsqueeze(1)).softmax(-1)
     assert (found.probs[:, 0] - expected).abs().max() < 0.02
-    assert float(found.entropy()[3]) == pytest.approx(0.8, abs=0.02)
+    assert found.entropy()[3].item() == pytest.approx(0.8, abs=0.02)
 
 
 def test_sac_finds_the_best_action_of_a_box():

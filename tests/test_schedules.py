@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entropic_rl.schedules import Schedule
+from entropic_rl.schedules import Schedule, TargetEntropy, parse_coefficient
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,63 @@ def test_text_that_is_no_schedule_is_quoted(text):
 def test_error_says_what_was_expected(text, message):
     with pytest.raises(ValueError, match=message):
         Schedule.parse(text)
+
+
+# Targets
+
+TARGETS = {
+    "auto": TargetEntropy(),
+    "auto:0.1": TargetEntropy(None, 0.1),
+    "target:0.5": TargetEntropy(0.5),
+    "target:-2:0.01": TargetEntropy(-2.0, 0.01),
+    "target:0": TargetEntropy(0.0),
+}
+
+
+@pytest.mark.parametrize("text", TARGETS)
+def test_target_entropy_is_read_and_reads_back(text):
+    assert TargetEntropy.parse(text) == parse_coefficient(text) == TARGETS[text]
+    assert str(TARGETS[text]) == text
+
+
+def test_text_of_a_target_keeps_every_digit():
+    target = TargetEntropy(0.1234567891234, 1 / 3)
+    assert parse_coefficient(str(target)) == target
+
+
+@pytest.mark.parametrize(
+    "text", ["auto:", "auto:a", "auto:1:2", "target", "target:", "target:a", "target:1:2:3", "target:1:b", "0.1", ""]
+)
+def test_text_that_is_no_target_is_quoted(text):
+    with pytest.raises(ValueError, match="expected target:NATS, target:NATS:INITIAL, auto or auto:INITIAL") as caught:
+        TargetEntropy.parse(text)
+    assert str(caught.value).endswith(f"got {text!r}")
+
+
+@pytest.mark.parametrize("text", ["target:nan", "target:inf", "target:-inf"])
+def test_target_has_to_be_finite(text):
+    with pytest.raises(ValueError, match=f"has to be finite, got {text.removeprefix('target:')}"):
+        parse_coefficient(text)
+
+
+@pytest.mark.parametrize("text", ["auto:0", "auto:-1", "target:1:0", "target:1:inf", "auto:nan"])
+def test_weight_to_begin_with_has_to_be_positive(text):
+    with pytest.raises(ValueError, match="begins with has to be > 0"):
+        parse_coefficient(text)
+
+
+@pytest.mark.parametrize("spec", [0.1, "0.1", "linear:0.1:0", "constant:2", "exponential:1:0.1"])
+def test_coefficient_that_is_no_target_is_a_schedule(spec):
+    assert parse_coefficient(spec) == Schedule.parse(spec)
+
+
+@pytest.mark.parametrize("spec", ["much", "", "automatic"])
+def test_word_that_is_no_coefficient_is_told_all_kinds(spec):
+    with pytest.raises(ValueError, match=r"expected a number, a schedule such as linear:0.01:0, target:NATS or auto"):
+        parse_coefficient(spec)
+
+
+@pytest.mark.parametrize("spec", ["sine:1:0", "linear:1:2:3", "exponential:1:0"])
+def test_bad_schedule_of_a_coefficient_is_told_as_such(spec):
+    with pytest.raises(ValueError, match=r"schedule|KIND:START:END"):
+        parse_coefficient(spec)
