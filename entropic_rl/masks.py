@@ -70,10 +70,10 @@ class MaskReader:
         if masks.shape != (self._env.num_envs, width):
             raise EnvError(f"an action mask has to have {width} entries, one per action, got {masks.shape[1:]}")
         masks = masks.astype(bool)
-        if ended is not None:
-            masks[np.asarray(ended) & ~masks.any(1)] = True
         parts = np.split(masks, np.cumsum(self._action.nvec)[:-1], axis=1) if self._action.nvec else [masks]
         for part in parts:
+            if ended is not None:
+                part[np.asarray(ended) & ~part.any(1)] = True  # a view of the masks
             if not part.any(1).all():
                 index = int(np.flatnonzero(~part.any(1))[0])
                 raise EnvError(f"the action mask of environment {index} allows no action; end the episode instead")

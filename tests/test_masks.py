@@ -237,6 +237,26 @@ def test_mask_that_allows_nothing_in_the_middle_of_an_episode_names_the_environm
         envs.step(first_allowed(envs.mask))
 
 
+@every_mode
+def test_mask_that_allows_nothing_at_the_start_of_an_episode_is_refused_in_every_mode(mode):
+    class Stuck(Choosy):
+        episodes = 0
+
+        def reset(self, **options):
+            self.episodes += 1
+            return super().reset(**options)
+
+        def mask(self):
+            return np.zeros(A, np.int8) if (self.episodes, self.steps) == (2, 0) else super().mask()
+
+    envs = batch_of([partial(Stuck, limit=2)], mode)
+    envs.reset([[0]])
+    for _ in range(2 if mode is AutoresetMode.NEXT_STEP else 1):
+        envs.step(first_allowed(envs.mask))
+    with pytest.raises(EnvError, match="environment 0 allows no action"):
+        envs.step(first_allowed(envs.mask))
+
+
 def test_masks_for_continuous_actions_are_refused():
     class Box(Choosy):
         action_space = spaces.Box(-1.0, 1.0, (A,))
@@ -246,21 +266,25 @@ def test_masks_for_continuous_actions_are_refused():
 
 
 class Pairs(gym.Env):
-    """Two choices side by side, of 2 and 3."""
+    """Two choices side by side, of 2 and 3; where an episode has ended one of them is left."""
 
     observation_space, action_space = spaces.Box(0.0, 1.0, (1,)), spaces.MultiDiscrete([2, 3])
 
-    def __init__(self, mask=(1, 0, 0, 1, 1)):
-        self.mask = np.array(mask, np.int8)
+    def __init__(self, mask=(1, 0, 0, 1, 1), limit=3):
+        self.mask, self.limit = np.array(mask, np.int8), limit
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
+        self.steps = 0
         return np.ones(1, np.float32), {"action_mask": self.mask}
 
     def step(self, action):
         assert self.mask[action[0]]
         assert self.mask[2 + action[1]]
-        return np.ones(1, np.float32), 0.0, False, False, {"action_mask": self.mask}
+        self.steps += 1
+        ended = self.steps == self.limit
+        mask = self.mask * (np.arange(5) < 2) if ended else self.mask
+        return np.ones(1, np.float32), 0.0, ended, False, {"action_mask": mask}
 
 
 gym.register("test/Pairs-v0", Pairs)
@@ -303,9 +327,10 @@ def test_forbidden_actions_are_never_taken(agent_class, last, mode):
     assert all(row["explore/policy_entropy"] > 0.05 for row in record.rows)
 
 
+@every_mode
 @pytest.mark.parametrize("agent_class", [PPO, A2C], ids=["PPO", "A2C"])
-def test_forbidden_actions_of_several_choices_are_never_taken(agent_class):
-    agent, envs = build(agent_class, "test/Pairs-v0")
+def test_forbidden_actions_of_several_choices_are_never_taken(agent_class, mode):
+    agent, envs = build(agent_class, "test/Pairs-v0", mode=mode)
     *_, record = train(agent, envs, total_timesteps=64, seeds=[0, 1], log_interval=100)
     assert all(row["train/entropy"] == pytest.approx(np.log(2.0), abs=0.01) for row in record.rows)  # 1 x 2 choices
 
