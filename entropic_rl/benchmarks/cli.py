@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from entropic_rl.agents.config import AGENT_CONFIGS, PPOConfig
+from entropic_rl.allocation import keep_freed_memory
 from entropic_rl.config import RunConfig, build, field_docs, jsonable
 from entropic_rl.errors import ConfigError, UserError
 from entropic_rl.flags import Parser, add_settings
@@ -99,6 +100,18 @@ def _add_comparisons(choices: Any) -> None:
     add_common_flags(batch)
     add_settings(batch, RunConfig, "run")
     add_settings(batch, PPOConfig, "hyper-parameters")
+    optimality = choices.add_parser(
+        "optimality", help="KL of trained policies to the exact solutions of two objectives"
+    )
+    optimality.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of each [5]")
+    optimality.add_argument("--cases", nargs="+", metavar="NAME", help="[all]")
+    targets = choices.add_parser("targets", help="how well a target entropy is kept, by initial coefficient")
+    targets.add_argument("--agent", choices=tuple(AGENT_CONFIGS), default="ppo", help="[ppo]")
+    targets.add_argument("--env", default="CartPole-v1", metavar="ID", help="[CartPole-v1]")
+    targets.add_argument("--target", type=float, default=0.5, metavar="NATS", help="[0.5]")
+    targets.add_argument("--initial", nargs="+", type=float, default=[1e-4, 3e-3, 1e-1], metavar="X",
+                         help="coefficients to begin with [0.0001 0.003 0.1]")  # fmt: skip
+    targets.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of each [5]")
     choices.add_parser("memory", help="estimated and measured memory of batches of several shapes")
 
 
@@ -242,6 +255,37 @@ def _batch(args: Namespace) -> int:
     return 0
 
 
+def _one_thread() -> None:
+    """What a training's own process would do first."""
+    import torch
+
+    keep_freed_memory()
+    torch.set_num_threads(1)
+
+
+def _optimality(args: Namespace) -> int:
+    from entropic_rl.benchmarks.soft_optimality import CASES, optimality_table
+
+    unknown = sorted(set(args.cases or ()) - CASES.keys())
+    if unknown:
+        raise ConfigError(f"--cases: expected some of {', '.join(map(repr, CASES))}; got {unknown[0]!r}")
+    _one_thread()
+    print("largest (median) KL over the seeds, in nats, to\n")
+    print("| case | temperature | entropy in | the regularised optimum | softmax(Q / temperature), its plain Q |")
+    print("| --- | --- | --- | --- | --- |")
+    for case in args.cases or CASES:
+        print(optimality_table(case, args.seeds), flush=True)
+    return 0
+
+
+def _targets(args: Namespace) -> int:
+    from entropic_rl.benchmarks.target_entropy import target_table
+
+    _one_thread()
+    print(target_table(args.agent, {"env": args.env}, args.target, args.initial, args.seeds))
+    return 0
+
+
 def _memory(_: Namespace) -> int:
     from entropic_rl.benchmarks.comparison import memory_table
 
@@ -260,4 +304,6 @@ _MEASUREMENTS = {
     "pictures": _pictures,
     "meters": _meters,
     "entropy": _entropy,
+    "optimality": _optimality,
+    "targets": _targets,
 }
