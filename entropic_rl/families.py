@@ -113,6 +113,8 @@ def check_entropy(config: Any, action: ActionSpec) -> None:
             "entropy: kl-to-uniform needs actions between bounds, and an unsquashed Gaussian's have none; "
             "add --squash-output"
         )
+    if family.order == math.inf and action.kind == "tanh-gaussian":
+        raise ConfigError("entropy: renyi:inf has no form for squashed actions; use a finite order, such as renyi:8")
     if family.kind == "kl-to-prior":
         _check_prior(family.prior, action)
     if isinstance(spec, TargetEntropy) and spec.nats is not None:

@@ -17,6 +17,7 @@ from entropic_rl.distributions import Categorical
 from entropic_rl.envs import oracle
 from entropic_rl.envs.finite import FiniteDynamics
 from entropic_rl.envs.tabular import TabularMDP
+from entropic_rl.families import EntropyFamily
 from entropic_rl.policies import ActorCritic
 from entropic_rl.spaces import ObservationSpec
 
@@ -53,7 +54,11 @@ class Optimality:
 
 
 def measure_optimality(
-    policies: Tensor, mdp: TabularMDP, temperatures: Sequence[float], gammas: Sequence[float]
+    policies: Tensor,
+    mdp: TabularMDP,
+    temperatures: Sequence[float],
+    gammas: Sequence[float],
+    family: EntropyFamily = EntropyFamily(),  # noqa: B008 # frozen
 ) -> list[Optimality]:
     """How each of R policies compares with what its temperature (in reward units) and discount ask for.
 
@@ -65,14 +70,22 @@ def measure_optimality(
     - ``optimum/soft_regret``: what the policy loses of the regularised objective;
     - ``optimum/return_regret``: what it loses of the plain discounted return.
 
-    At temperature 0 the optimum is deterministic, and only the last is given.
+    At temperature 0 the optimum is deterministic, and only the last is given, as it is for the families that have no
+    exact solution here (Renyi's entropy, a prior). With Tsallis's the optimum is that family's, and what is told of
+    Shannon's entropy and of the loss alone is left out.
 
     Args:
         policies: ``[R, S, A]``.
         mdp: the problem.
         temperatures: R.
         gammas: R.
+        family: which entropy the temperature weighs.
     """
+    if not (family.is_shannon or family.kind in ("kl-to-uniform", "tsallis")):
+        temperatures = [0.0] * len(policies)
+    if family.kind == "tsallis" and not family.is_shannon:
+        pairs = zip(policies, temperatures, gammas, strict=True)
+        return [_beside_tsallis(own, mdp, temperature, gamma, family.order) for own, temperature, gamma in pairs]
     exact = cache(lambda temperature, gamma: _solve(mdp, temperature, gamma))
     return [
         _compared(own, mdp, temperature, gamma, exact)
@@ -83,6 +96,20 @@ def measure_optimality(
 def _solve(mdp: TabularMDP, temperature: float, gamma: float) -> tuple[oracle.Solution, oracle.Solution | None]:
     loss_only = oracle.loss_only_fixed_point(mdp, temperature, gamma) if temperature > 0.0 else None
     return oracle.soft_value_iteration(mdp, temperature, gamma), loss_only
+
+
+def _beside_tsallis(own: Tensor, mdp: TabularMDP, temperature: float, gamma: float, order: float) -> Optimality:
+    if not (math.isfinite(temperature) and bool(own.isfinite().all())):
+        return Optimality({}, {})
+    optimum = oracle.soft_value_iteration(mdp, temperature, gamma, entropy="tsallis", index=order)
+    best = oracle.soft_value_iteration(mdp, 0.0, gamma).value
+    kl = (torch.xlogy(own, own) - torch.xlogy(own, optimum.policy)).sum(1)
+    metrics = {
+        "optimum/kl": float(torch.where(optimum.visitation > 0.0, optimum.visitation * kl, 0.0).sum()),
+        "optimum/return_regret": float(mdp.start @ (best - oracle.evaluate_policy(mdp, own, gamma))),
+    }
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}  # it may give actions nothing
+    return Optimality(finite, {"policy": own.numpy(), "optimum": optimum.policy.numpy()})
 
 
 def _compared(own: Tensor, mdp: TabularMDP, temperature: float, gamma: float, exact: Any) -> Optimality:

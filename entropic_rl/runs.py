@@ -20,6 +20,7 @@ from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import ConfigError
 from entropic_rl.evaluation import Evaluation, evaluate
 from entropic_rl.exploration import ExplorationMeter
+from entropic_rl.families import EntropyFamily
 from entropic_rl.optimality import find_rules, measure_optimality, tabular_policy
 from entropic_rl.policies import ActorCritic
 from entropic_rl.recording import (
@@ -174,6 +175,7 @@ class _Examiner:
         self._make_envs = partial(make_envs, autoreset_mode=AutoresetMode.DISABLED)
         self._observation = observation_spec(envs.env.single_observation_space)
         self._rules = find_rules(envs.env)
+        self._family = EntropyFamily.parse(getattr(cells[0].config, "entropy", "shannon"))
         self._gammas = [cell.config.gamma for cell in cells]
         self._tables: list[dict[str, np.ndarray]] = [{} for _ in cells]
 
@@ -183,7 +185,7 @@ class _Examiner:
         if self._rules is not None:
             temperatures = [row.get("train/effective_temperature", math.nan) for row in rows]
             own = tabular_policy(self._policy, self._rules, self._observation)
-            exact = measure_optimality(own, self._rules.mdp, temperatures, self._gammas)
+            exact = measure_optimality(own, self._rules.mdp, temperatures, self._gammas, self._family)
             found = [row | optimality.metrics for row, optimality in zip(found, exact, strict=True)]
             self._tables = [optimality.tables for optimality in exact]
         return found

@@ -44,17 +44,10 @@ def test_text_that_is_no_schedule_is_refused():
         ScheduledValue([0.1, "sine:1:0"])
 
 
-def test_coefficients_read_the_numbers_in_which_runs_may_differ():
-    names = ("gamma", "learning_rate", "ent_coef", "ent_coef_unit", "entropy_in")
-    configs = [
-        SimpleNamespace(
-            BATCHABLE=names, ent_coef="auto", ent_coef_unit="auto", gamma=0.9, learning_rate="linear:0.2:0"
-        ),
-        SimpleNamespace(BATCHABLE=names, ent_coef=0.1, ent_coef_unit="reward", gamma=0.99, learning_rate=0.3),
-    ]
-    values = Coefficients(configs, dtype=torch.float64).at(0.5)
-    found = {name: value.tolist() for name, value in values.items()}
-    assert found == {"gamma": [0.9, 0.99], "learning_rate": [0.1, 0.3]}  # the entropy term has an object of its own
+def test_coefficients_read_named_fields_of_every_run():
+    configs = [SimpleNamespace(vf_coef=0.1, gamma=0.9), SimpleNamespace(vf_coef="linear:0.2:0", gamma=0.99)]
+    values = Coefficients(configs, ["vf_coef", "gamma"], dtype=torch.float64).at(0.5)
+    assert {name: value.tolist() for name, value in values.items()} == {"vf_coef": [0.1, 0.1], "gamma": [0.9, 0.99]}
 
 
 # The entropy weight

@@ -10,7 +10,7 @@ from entropic_rl.errors import ConfigError
 from entropic_rl.flags import Parser, add_settings
 from entropic_rl.presets import PRESETS, preset
 from entropic_rl.resolve import resolve
-from entropic_rl.schedules import Schedule
+from entropic_rl.schedules import parse_coefficient
 
 CLASSES = [RunConfig, *AGENT_CONFIGS.values()]
 every_class = pytest.mark.parametrize("cls", CLASSES)
@@ -264,7 +264,7 @@ def test_every_preset_resolves(agent, env):
         kept = getattr(run if hasattr(run, name) else config, name)
         assert kept == value
         if isinstance(value, str):
-            Schedule.parse(value)
+            parse_coefficient(value)
 
 
 @pytest.mark.parametrize(("agent", "env"), ALL_PRESETS)

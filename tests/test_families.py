@@ -199,3 +199,10 @@ def test_entropy_in_the_reward_is_in_its_units(place):
     check(CHOICE, entropy_in=place, ent_coef_unit="reward")
     check(CHOICE, entropy_in=place, ent_coef_unit="auto")
     check(CHOICE, entropy_in="loss", ent_coef_unit="advantage")
+
+
+def test_min_entropy_of_squashed_actions_is_refused():
+    config = SimpleNamespace(entropy="renyi:inf", ent_coef=0.1, entropy_in="loss", ent_coef_unit="auto")
+    squashed = action_spec(spaces.Box(-1.0, 1.0, (2,)), squash_output=True)
+    with pytest.raises(ConfigError, match="renyi:inf has no form for squashed actions"):
+        check_entropy(config, squashed)

@@ -19,6 +19,7 @@ from entropic_rl.envs.bandit import Bandit
 from entropic_rl.envs.chain import Chain
 from entropic_rl.envs.deep_sea import DeepSea
 from entropic_rl.envs.oracle import bandit_optimum, loss_only_fixed_point, soft_value_iteration
+from entropic_rl.families import EntropyFamily
 from entropic_rl.optimality import find_rules, measure_optimality, tabular_policy
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.runs import train_cells
@@ -275,3 +276,18 @@ def test_agents_seek_the_fixed_point_of_the_loss_where_the_regularised_optimum_i
         assert summary["train/effective_temperature"] == pytest.approx(0.2)
         assert summary["optimum/loss_only_kl"] < 0.01
         assert (summary["optimum/kl"] > 0.02) == ("Chain" in trained.env)
+
+
+def test_sparse_optimum_of_tsallis_entropy_is_that_family_s_own():
+    mdp = Chain().mdp
+    exact = soft_value_iteration(mdp, 0.2, 0.9, entropy="tsallis", index=1.5).policy
+    [found] = measure_optimality(exact.unsqueeze(0), mdp, [0.2], [0.9], EntropyFamily.parse("tsallis:1.5"))
+    assert found.metrics["optimum/kl"] == pytest.approx(0.0, abs=1e-9)
+    assert "optimum/loss_only_kl" not in found.metrics
+
+
+@pytest.mark.parametrize("family", ["renyi:2", "kl-to-prior:1,2"])
+def test_families_without_an_exact_solution_are_told_the_plain_regret_only(family):
+    uniform = torch.full((1, 5, 2), 0.5, dtype=torch.float64)
+    [found] = measure_optimality(uniform, Chain().mdp, [0.2], [0.9], EntropyFamily.parse(family))
+    assert found.metrics.keys() == {"optimum/return_regret"}
