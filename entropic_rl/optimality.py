@@ -65,7 +65,7 @@ def measure_optimality(
     Metrics:
 
     - ``optimum/kl``: nats from the policy to the entropy-regularised optimum, mean over the states that visits;
-    - ``optimum/loss_only_kl``: the same to the fixed point of entropy in the loss only, which is what PPO and A2C seek;
+    - ``optimum/loss_only_kl``: the same to the fixed point of entropy in the loss only;
     - ``optimum/entropy``, ``optimum/policy_entropy``: of the optimum and of the policy, over the same states;
     - ``optimum/soft_regret``: what the policy loses of the regularised objective;
     - ``optimum/return_regret``: what it loses of the plain discounted return.

@@ -112,6 +112,12 @@ def _add_comparisons(choices: Any) -> None:
     targets.add_argument("--initial", nargs="+", type=float, default=[1e-4, 3e-3, 1e-1], metavar="X",
                          help="coefficients to begin with [0.0001 0.003 0.1]")  # fmt: skip
     targets.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of each [5]")
+    updates = choices.add_parser("updates", help="gradient steps/s of SAC: SB3's, ours, ours in a batch; one thread")
+    updates.add_argument("--widths", nargs="+", type=int, default=[64, 256], metavar="N",
+                         help="of both hidden layers [64 256]")  # fmt: skip
+    updates.add_argument("--runs", type=int, default=8, metavar="N", help="runs of the batch [8]")
+    updates.add_argument("--updates", type=int, default=100, metavar="N", help="gradient steps per round [100]")
+    updates.add_argument("--rounds", type=int, default=5, metavar="N", help="[5]")
     choices.add_parser("memory", help="estimated and measured memory of batches of several shapes")
 
 
@@ -286,6 +292,17 @@ def _targets(args: Namespace) -> int:
     return 0
 
 
+def _updates(args: Namespace) -> int:
+    from entropic_rl.benchmarks.updates import update_table
+
+    _one_thread()
+    print("| hidden layers | SB3, steps/s | ours, steps/s | ours / SB3 | a batch of runs / as many alone |")
+    print("| --- | --- | --- | --- | --- |")
+    for width in args.widths:
+        print(update_table((width, width), args.runs, args.updates, args.rounds), flush=True)
+    return 0
+
+
 def _memory(_: Namespace) -> int:
     from entropic_rl.benchmarks.comparison import memory_table
 
@@ -306,4 +323,5 @@ _MEASUREMENTS = {
     "entropy": _entropy,
     "optimality": _optimality,
     "targets": _targets,
+    "updates": _updates,
 }

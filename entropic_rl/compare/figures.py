@@ -275,8 +275,8 @@ def _policies(section: Section) -> Picture | None:
     return Picture(
         "policies", "Policies beside the exact ones",
         "Dots: every run. Lines: the optimum at the same temperature, for entropy in the reward (solid) and in the "
-        "loss only (dotted), which is what these agents seek. A larger coefficient is a higher temperature: the policy "
-        "comes closer to uniform.",
+        "loss only (dotted); an agent seeks the one of its --entropy-in. A larger coefficient is a higher temperature: "
+        "the policy comes closer to uniform.",
         _svg(lambda file: draw.plot_policies(file, panels, ylabel=ylabel)),
         wide=True,
     )  # fmt: skip

@@ -194,7 +194,7 @@ def _optimum(section: Section) -> list[str]:
 
     return [
         "This problem is small enough to solve exactly at each group's temperature. The policies lie "
-        f"{span('loss_only_kl')} from the fixed point of entropy in the loss, which these agents seek, and "
+        f"{span('loss_only_kl')} from the fixed point of entropy in the loss, and "
         f"{span('optimum_kl')} from the optimum of entropy in the reward."
     ]
 
