@@ -1,0 +1,37 @@
+"""What agents learn where the answer is known: optima of both objectives, target entropies, solved tasks."""
+
+import numpy as np
+import pytest
+
+from entropic_rl.benchmarks.soft_optimality import CASES
+from entropic_rl.benchmarks.trained import train_grid
+from entropic_rl.run_directory import read_metrics
+
+pytestmark = pytest.mark.slow
+PLACES = [{"ent_coef": 0.2, "entropy_in": place} for place in ("reward", "loss")]
+
+
+@pytest.mark.parametrize("case", ["ppo, chain", "a2c, chain", "discrete-sac, chain"])
+def test_each_place_of_the_entropy_has_its_own_optimum_and_is_led_there(case, tmp_path):
+    agent, env, settings = CASES[case]
+    shorter = {"total_timesteps": settings["total_timesteps"] // 2, "coverage": "off", "eval_episodes": 1}
+    in_reward, in_loss = train_grid(agent, {"env": env, **settings, **shorter}, PLACES, seeds=2, folder=tmp_path)
+    assert max(run["optimum/kl"] for run in in_reward) <= 0.005
+    assert min(run["optimum/kl"] for run in in_loss) >= 0.02
+    assert max(run["optimum/loss_only_kl"] for run in in_loss) <= 0.005
+
+
+def test_ppo_keeps_a_target_entropy_from_any_initial_coefficient_and_solves_cartpole(tmp_path):
+    points = [{"ent_coef": f"target:0.5:{initial}"} for initial in (1e-4, 1e-1)]
+    chosen = {"env": "CartPole-v1", "coverage": "off", "log_interval": 1, "eval_episodes": 20}
+    groups = train_grid("ppo", chosen, points, seeds=1, folder=tmp_path, preset="auto")
+    for i, [run] in enumerate(groups):
+        entropy = [row["train/entropy"] for row in read_metrics(tmp_path / f"{i}_0")]
+        assert np.mean(entropy[len(entropy) // 2 :]) == pytest.approx(0.5, rel=0.05)
+        assert run["eval/mean_reward"] >= 450
+
+
+def test_sac_solves_mountain_car_continuous_with_held_warm_up_actions(tmp_path):
+    chosen = {"env": "MountainCarContinuous-v0", "coverage": "off", "total_timesteps": 20_000, "eval_episodes": 20}
+    [[run]] = train_grid("sac", chosen, [{}], seeds=1, folder=tmp_path, preset="auto")
+    assert run["eval/mean_reward"] >= 90
