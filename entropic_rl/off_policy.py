@@ -79,7 +79,7 @@ class Collector:
     def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``, of those that ``mask [R, E, A]`` allows."""
         noise = self._noise.next()
-        self._obs, self._mask = obs, mask
+        self._obs, self._mask = obs.clone(), mask  # the env may reuse its buffers
         seen = self.policy.normalize(obs, update=True, valid=self._valid)
         if self.replay.n_added * self._n_envs < self._learning_starts:
             if self.replay.n_added % self._warmup_hold == 0 or mask is not None:
