@@ -92,7 +92,7 @@ def optimality_table(case: str, seeds: int, temperatures: Sequence[float] = TEMP
     for point, summaries in zip(points, groups, strict=True):
         cells = []
         for name in ("optimum/kl", "optimum/loss_only_kl"):
-            found = [summary[name] for summary in summaries]
+            found = [max(summary[name], 0.0) for summary in summaries]  # not below, but for rounding
             cells.append(f"{max(found):.4f} ({np.median(found):.4f})")
         lines.append(f"| {case} | {point['ent_coef']:g} | {point['entropy_in']} | {' | '.join(cells)} |")
     return "\n".join(lines)
