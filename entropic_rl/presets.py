@@ -149,7 +149,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "Hopper-v5": {"total_timesteps": 1_000_000, "learning_starts": 10_000},
         "Walker2d-v5": {"total_timesteps": 1_000_000, "learning_starts": 10_000},
     },
-    "discrete-sac": {},
+    # Ours; the Zoo has none.
+    "discrete-sac": {
+        "CartPole-v1": {"total_timesteps": 60_000, "learning_rate": 1e-3, "tau": 0.02},
+        "Acrobot-v1": {"total_timesteps": 60_000, "learning_rate": 1e-3, "tau": 0.02},
+    },
 }
 
 
