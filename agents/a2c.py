@@ -29,7 +29,7 @@ from entropic_rl.on_policy import (
 from entropic_rl.optimizers import RMSprop, clip_grad_norm_
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.reductions import masked_mean, masked_means
-from entropic_rl.spaces import ActionSpec
+from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.vector import Transition
 
 __all__ = ["A2C", "A2CConfig"]
@@ -41,7 +41,7 @@ class A2C:
     Args:
         configs: one per run; they may differ in their ``BATCHABLE`` fields only.
         seeds: one per run.
-        obs_size: D, length of a flat observation.
+        observation: what the agent sees, D numbers.
         action: the policy head.
         n_envs: E, environments per run.
         device: where everything lives.
@@ -55,7 +55,7 @@ class A2C:
         configs: Sequence[A2CConfig],
         seeds: Sequence[int],
         *,
-        obs_size: int,
+        observation: ObservationSpec,
         action: ActionSpec,
         n_envs: int,
         device: torch.device | str = "cpu",
@@ -65,11 +65,13 @@ class A2C:
         self.steps_per_update = config.n_steps
         self._coefficients = Coefficients(configs, config.NUMBERS, device=device, dtype=dtype)
         self._entropy = EntropyTerm(configs, action, device=device, dtype=dtype)
-        self.policy = ActorCritic(NetworkConfig.of(config), obs_size, action, seeds, device=device, dtype=dtype)
+        self.policy = ActorCritic(NetworkConfig.of(config), observation, action, seeds, device=device, dtype=dtype)
         self._optimizer = RMSprop(self.policy.params.values, alpha=0.99, eps=1e-5)
         gamma = self._coefficients.at(0.0)["gamma"]
         normalizer = RewardNormalizer(len(seeds), n_envs, gamma) if config.normalize_reward else None
-        self._collector = Collector(self.policy, config.n_steps, n_envs, seeds, normalizer)
+        self._collector = Collector(
+            self.policy, config.n_steps, n_envs, seeds, normalizer, sequence_length=config.sequence_length
+        )
 
     def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``, remembered for the update."""
@@ -101,7 +103,7 @@ class A2C:
     def _loss(self, batch: Samples, c: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of each run ``[R]``, differentiable, and what practitioners watch, detached."""
         config, valid = self.config, batch.valid
-        distribution, value = self.policy.evaluate(batch.obs, batch.mask)
+        distribution, value = self.policy.evaluate(batch.obs, batch.mask, batch.sequences)
         log_prob, bonus = distribution.log_prob(batch.action), self._entropy.bonus(distribution)
         advantage, unit = batch.advantage, batch.reward_scale
         if config.normalize_advantage:

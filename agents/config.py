@@ -24,6 +24,7 @@ from entropic_rl.config import (
 )
 from entropic_rl.errors import ConfigError, EnvError
 from entropic_rl.families import EntropyFamily
+from entropic_rl.spaces import FeatureKind
 
 if TYPE_CHECKING:
     from gymnasium import spaces
@@ -76,6 +77,23 @@ _ENT_COEF_IN_REWARD = (
 _CRITIC_ENT_COEF = "entropy weight in the value targets, >= 0, in reward units per nat; none = that of the actor"
 GradientSteps = Annotated[int, AfterValidator(_gradient_steps)]
 _ON_POLICY_TARGET = "half the highest entropy (Box actions: -1 nat per dimension)"
+Features = Annotated[
+    FeatureKind,
+    Doc(
+        "what is computed of observations before the hidden layers: flat (nothing), cnn (pictures), attention "
+        "(vectors, with --frame-stack); auto: cnn for pictures, else flat"
+    ),
+]
+FeaturesDim = Annotated[
+    Count | None,
+    Doc("features of cnn or attention; none = 512 for pictures, 128 for those below 36 pixels, 32 for attention"),
+]
+Memory = Annotated[
+    Literal["none", "gru", "lstm"],
+    Doc("memory of the policy and the critic: a recurrent layer between features and hidden layers"),
+]
+MemorySize = Annotated[Count, Doc("outputs of the recurrent layer")]
+SequenceLength = Annotated[Count, Doc("env steps that gradients flow back through a recurrent layer")]
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=16)]
 
 
@@ -112,6 +130,11 @@ class PPOConfig:
     share_features: Annotated[bool, Doc("one trunk of hidden layers for actor and critic")] = False
     log_std_init: Annotated[Finite, Doc("initial log standard deviation of Box actions, in half-ranges")] = 0.0
     squash_output: Annotated[bool, Doc("tanh-Gaussian instead of clipped Gaussian Box actions")] = False
+    features: Features = "auto"
+    features_dim: FeaturesDim = None
+    recurrent: Memory = "none"
+    recurrent_size: MemorySize = 64
+    sequence_length: SequenceLength = 16
     normalize_obs: Annotated[bool, Doc("observations by running mean and std")] = False
     normalize_reward: Annotated[bool, Doc("rewards by the running std of the return")] = False
 
@@ -142,6 +165,11 @@ class A2CConfig:
     share_features: Annotated[bool, Doc("one trunk of hidden layers for actor and critic")] = False
     log_std_init: Annotated[Finite, Doc("initial log standard deviation of Box actions, in half-ranges")] = 0.0
     squash_output: Annotated[bool, Doc("tanh-Gaussian instead of clipped Gaussian Box actions")] = False
+    features: Features = "auto"
+    features_dim: FeaturesDim = None
+    recurrent: Memory = "none"
+    recurrent_size: MemorySize = 64
+    sequence_length: SequenceLength = 16
     normalize_obs: Annotated[bool, Doc("observations by running mean and std")] = False
     normalize_reward: Annotated[bool, Doc("rewards by the running std of the return")] = False
 
@@ -178,6 +206,8 @@ class SACConfig:
     ] = "sample"
     net_arch: Annotated[Widths, Doc("hidden layer widths, of actor and critics each")] = (256, 256)
     activation: Annotated[Activation, Doc("between layers")] = "relu"
+    features: Features = "auto"
+    features_dim: FeaturesDim = None
     normalize_obs: Annotated[bool, Doc("observations by running mean and std")] = False
 
 
@@ -209,6 +239,8 @@ class DiscreteSACConfig:
     entropy_in: Place = "reward"
     net_arch: Annotated[Widths, Doc("hidden layer widths, of actor and critics each")] = (64, 64)
     activation: Annotated[Activation, Doc("between layers")] = "relu"
+    features: Features = "auto"
+    features_dim: FeaturesDim = None
     normalize_obs: Annotated[bool, Doc("observations by running mean and std")] = False
 
 

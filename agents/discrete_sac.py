@@ -29,7 +29,7 @@ from entropic_rl.optimizers import Adam
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.reductions import masked_mean
 from entropic_rl.returns import td_target
-from entropic_rl.spaces import ActionSpec
+from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.vector import Transition
 
 __all__ = ["DiscreteSAC", "DiscreteSACConfig"]
@@ -41,7 +41,7 @@ class DiscreteSAC:
     Args:
         configs: one per run; they may differ in their ``BATCHABLE`` fields only.
         seeds: one per run.
-        obs_size: D, length of a flat observation.
+        observation: what the agent sees, D numbers.
         action: the policy head, a categorical.
         n_envs: E, environments per run.
         device: where everything lives.
@@ -55,7 +55,7 @@ class DiscreteSAC:
         configs: Sequence[DiscreteSACConfig],
         seeds: Sequence[int],
         *,
-        obs_size: int,
+        observation: ObservationSpec,
         action: ActionSpec,
         n_envs: int,
         device: torch.device | str = "cpu",
@@ -67,8 +67,8 @@ class DiscreteSAC:
         self._coefficients = Coefficients(configs, config.NUMBERS, device=device, dtype=dtype)
         self._entropy = EntropyTerm(configs, action, controller=DualAscent, initial=1.0, device=device, dtype=dtype)
         network = NetworkConfig.of(config, critic=False, initialisation="uniform")
-        self.policy = ActorCritic(network, obs_size, action, seeds, device=device, dtype=dtype)
-        self.critics = Critics(network, obs_size, action.n_outputs, seeds, device=device, dtype=dtype)
+        self.policy = ActorCritic(network, observation, action, seeds, device=device, dtype=dtype)
+        self.critics = Critics(network, observation, 0, action.n_outputs, seeds, device=device, dtype=dtype)
         self._actor_optimizer = Adam(self.policy.params.values, eps=1e-8)
         self._critic_optimizer = Adam(self.critics.params.values, eps=1e-8)
         self._collector = Collector(self.policy, config, n_envs, seeds)

@@ -27,7 +27,7 @@ from entropic_rl.optimizers import Adam
 from entropic_rl.policies import ActorCritic, NetworkConfig, draw_noise
 from entropic_rl.reductions import masked_mean
 from entropic_rl.returns import td_target
-from entropic_rl.spaces import ActionSpec
+from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
 
@@ -40,7 +40,7 @@ class SAC:
     Args:
         configs: one per run; they may differ in their ``BATCHABLE`` fields only.
         seeds: one per run.
-        obs_size: D, length of a flat observation.
+        observation: what the agent sees, D numbers.
         action: the policy head, a tanh-Gaussian.
         n_envs: E, environments per run.
         device: where everything lives.
@@ -54,7 +54,7 @@ class SAC:
         configs: Sequence[SACConfig],
         seeds: Sequence[int],
         *,
-        obs_size: int,
+        observation: ObservationSpec,
         action: ActionSpec,
         n_envs: int,
         device: torch.device | str = "cpu",
@@ -66,8 +66,8 @@ class SAC:
         self._coefficients = Coefficients(configs, config.NUMBERS, device=device, dtype=dtype)
         self._entropy = EntropyTerm(configs, action, controller=DualAscent, initial=1.0, device=device, dtype=dtype)
         network = NetworkConfig.of(config, critic=False, state_dependent_std=True, initialisation="uniform")
-        self.policy = ActorCritic(network, obs_size, action, seeds, device=device, dtype=dtype)
-        self.critics = Critics(network, obs_size + action.n_outputs, 1, seeds, device=device, dtype=dtype)
+        self.policy = ActorCritic(network, observation, action, seeds, device=device, dtype=dtype)
+        self.critics = Critics(network, observation, action.n_outputs, 1, seeds, device=device, dtype=dtype)
         self._actor_optimizer = Adam(self.policy.params.values, eps=1e-8)
         self._critic_optimizer = Adam(self.critics.params.values, eps=1e-8)
         self._collector = Collector(self.policy, config, n_envs, seeds)
@@ -136,15 +136,15 @@ class SAC:
         """Half the squared errors of both critics, ``[R]``."""
         with torch.no_grad():
             next_action, next_bonus = self._act_and_bonus(self.policy.distribution(batch.next_obs), next_noise)
-            next_q = self.critics.lowest_target(torch.cat([batch.next_obs, next_action], -1)).squeeze(-1)
+            next_q = self.critics.lowest_target(batch.next_obs, next_action).squeeze(-1)
             next_value = next_q + self._entropy.critic_coef().unsqueeze(1) * next_bonus
             target = td_target(batch.reward, next_value, batch.terminated, discount=batch.discount)
-        q_value = self.critics(torch.cat([batch.obs, batch.action], -1)).squeeze(-1)  # [R, K, B]
+        q_value = self.critics(batch.obs, batch.action).squeeze(-1)  # [R, K, B]
         errors = value_loss(q_value, target.unsqueeze(1).expand_as(q_value)).sum(1)
         return 0.5 * masked_mean(errors, batch.valid)
 
     def _actor_loss(self, batch: Batch, action: Tensor, bonus: Tensor) -> Tensor:
         """The negative of the smaller value and of the weighted entropy, ``[R]``."""
-        q_value = self.critics(torch.cat([batch.obs, action], -1)).squeeze(-1).amin(1)
+        q_value = self.critics(batch.obs, action).squeeze(-1).amin(1)
         loss = entropic_loss(-q_value, bonus, ent_coef=self._entropy.actor_coef().unsqueeze(1))
         return masked_mean(loss, batch.valid)

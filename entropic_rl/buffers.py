@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from entropic_rl.spaces import ActionSpec
+from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.vector import Transition
 
 __all__ = ["Batch", "Replay", "Rollout"]
@@ -26,6 +26,8 @@ class Rollout:
         all_valid: whether ``valid`` is True everywhere, known without asking the device.
         cut_obs: ``(t, ended [R, E], obs [R, E, D])`` for every step at which an episode was cut off.
         mask: ``[T + 1, R, E, A]`` boolean, the actions that were allowed; None if none was ever forbidden.
+        starts: ``[T + 1, R, E]`` boolean, observations that begin an episode.
+        state: ``[R, E, n_state]`` of the policy's memory before the first row; None if it has none.
     """
 
     def __init__(
@@ -48,10 +50,13 @@ class Rollout:
         self.truncated = torch.zeros_like(self.terminated)
         self.valid = torch.ones_like(self.terminated)
         self.mask: Tensor | None = None
+        self.starts = torch.ones(n_steps + 1, n_runs, n_envs, device=device, dtype=torch.bool)
+        self.state: Tensor | None = None
         self.clear()
 
     def clear(self) -> None:
         """Begin anew; the next step goes to row 0."""
+        self.starts[0] = self.starts[-1]
         self.position = 0
         self.all_valid = True
         self.cut_obs: list[tuple[int, Tensor, Tensor]] = []
@@ -79,6 +84,7 @@ class Rollout:
         self.truncated[t] = transition.truncated
         self.valid[t] = True if transition.valid is None else transition.valid
         self.all_valid = self.all_valid and transition.valid is None
+        self.starts[t + 1] = False if transition.starts is None else transition.starts
         if final_obs is not None:
             self.cut_obs.append((t, transition.terminated | transition.truncated, final_obs))
         self.position = t + 1
@@ -118,7 +124,7 @@ class Replay:
         capacity: transitions of each run.
         n_runs: R.
         n_envs: E.
-        obs_size: D.
+        observation: what the agent sees, D numbers; pictures are kept as bytes.
         action: the policy head.
         device: where the transitions lie.
         dtype: of observations and rewards.
@@ -132,7 +138,7 @@ class Replay:
         capacity: int,
         n_runs: int,
         n_envs: int,
-        obs_size: int,
+        observation: ObservationSpec,
         action: ActionSpec,
         *,
         device: torch.device | str = "cpu",
@@ -142,7 +148,9 @@ class Replay:
         lead = (n_runs, self._rows, n_envs)
         action_dtype = dtype if action.is_continuous else torch.int64
         # Not zeros: memory that was never written costs nothing.
-        self.obs = torch.empty(*lead, obs_size, device=device, dtype=dtype)
+        self._dtype, self._bytes = dtype, observation.image is not None
+        obs_dtype = torch.uint8 if self._bytes else dtype
+        self.obs = torch.empty(*lead, observation.size, device=device, dtype=obs_dtype)
         self.next_obs = torch.empty_like(self.obs)
         self.action = torch.empty(*lead, *action.event_shape, device=device, dtype=action_dtype)
         self.reward = torch.empty(lead, device=device, dtype=dtype)
@@ -156,17 +164,18 @@ class Replay:
 
     def __len__(self) -> int:
         """Transitions of each run."""
-        return min(self.n_added, self._rows) * self.obs.shape[2]
+        return min(self.n_added, self._rows) * self.reward.shape[2]
 
     def add(self, obs: Tensor, action: Tensor, mask: Tensor | None, transition: Transition) -> None:
         """Store what followed ``obs [R, E, D]`` under ``action [R, E, *event]``."""
         row = self.n_added % self._rows
-        self.obs[:, row], self.action[:, row], self.reward[:, row] = obs, action, transition.reward
+        self.obs[:, row], self.action[:, row], self.reward[:, row] = self._stored(obs), action, transition.reward
         self.terminated[:, row], self.truncated[:, row] = transition.terminated, transition.truncated
-        self.next_obs[:, row] = transition.next_obs
+        next_obs = transition.next_obs
         if transition.final_obs is not None:
             ended = (transition.terminated | transition.truncated).unsqueeze(-1)
-            self.next_obs[:, row] = torch.where(ended, transition.final_obs, transition.next_obs)
+            next_obs = torch.where(ended, transition.final_obs, next_obs)
+        self.next_obs[:, row] = self._stored(next_obs)
         if transition.valid is not None and self.valid is None:
             self.valid = torch.ones_like(self.terminated)
         if self.valid is not None:
@@ -177,10 +186,10 @@ class Replay:
 
     def latest(self, n: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """The last n (or fewer) observations of each run, ``[R, N, D]``, what was done, ``mask`` and ``valid``."""
-        rows = min(-(-n // self.obs.shape[2]), self.n_added, self._rows)
-        index = (self.n_added - 1 - torch.arange(rows, device=self.obs.device)) % self._rows
+        rows = min(-(-n // self.reward.shape[2]), self.n_added, self._rows)
+        index = (self.n_added - 1 - torch.arange(rows, device=self.reward.device)) % self._rows
         mask, valid = (None if x is None else x[:, index].flatten(1, 2) for x in (self.mask, self.valid))
-        return self.obs[:, index].flatten(1, 2), self.action[:, index].flatten(1, 2), mask, valid
+        return self._shown(self.obs[:, index]).flatten(1, 2), self.action[:, index].flatten(1, 2), mask, valid
 
     def sample(self, uniform: Tensor, *, n_steps: int, gamma: Tensor) -> Batch:
         """Draw transitions with replacement.
@@ -190,7 +199,7 @@ class Replay:
             n_steps: how many steps ahead ``next_obs`` lies, unless the episode or the record ends before.
             gamma: ``[R]``, discount per step.
         """
-        n_envs = self.obs.shape[2]
+        n_envs = self.reward.shape[2]
         index = (uniform * len(self)).long()
         first = self.n_added - min(self.n_added, self._rows)  # the oldest step that is still here
         step, env = first + index.div(n_envs, rounding_mode="floor"), index % n_envs
@@ -198,16 +207,22 @@ class Replay:
         reward, last, discount = self._look_ahead(step, env, n_steps, gamma.unsqueeze(1))
         end = (self._run, last % self._rows, env)
         return Batch(
-            obs=self.obs[at],
+            obs=self._shown(self.obs[at]),
             action=self.action[at],
             reward=reward,
-            next_obs=self.next_obs[end],
+            next_obs=self._shown(self.next_obs[end]),
             terminated=self.terminated[end],
             discount=discount,
             valid=None if self.valid is None else self.valid[at],
             mask=None if self.mask is None else self.mask[at],
             next_mask=None if self.next_mask is None else self.next_mask[end],
         )
+
+    def _stored(self, obs: Tensor) -> Tensor:
+        return (obs * 255.0).round().to(torch.uint8) if self._bytes else obs
+
+    def _shown(self, stored: Tensor) -> Tensor:
+        return stored.to(self._dtype) / 255.0 if self._bytes else stored
 
     def _look_ahead(self, step: Tensor, env: Tensor, n_steps: int, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rewards from ``step`` on added up, the last step that was counted, and gamma to their number."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -33,7 +34,9 @@ def save_policy(policy: ActorCritic, run: int, directory: Path) -> None:
         {
             "format": _FORMAT,
             "network": asdict(policy.network),
-            "obs_size": policy.obs_size,
+            "obs_size": policy.observation.size,
+            "frames": policy.observation.frames,
+            "image": policy.observation.image,
             "action": {"kind": policy.action.kind, "n_outputs": policy.action.n_outputs, "nvec": policy.action.nvec},
             "dtype": str(policy.params.values.dtype).removeprefix("torch."),
         },
@@ -52,18 +55,20 @@ def load_policy(
     try:
         network = dict(description["network"])
         network["net_arch"] = tuple(network["net_arch"])
-        made_for = (description["obs_size"], *(description["action"][key] for key in ("kind", "n_outputs", "nvec")))
+        seen = (description[key] for key in ("obs_size", "frames", "image"))
+        made_for = (*seen, *(description["action"][key] for key in ("kind", "n_outputs", "nvec")))
         dtype = {"float32": torch.float32, "float64": torch.float64}[description["dtype"]]
         network_config = NetworkConfig(**network)
     except (KeyError, TypeError) as error:
         raise RunDirectoryError(f"{directory / 'policy.json'} is damaged ({error}); train again") from None
-    offered = (observation.size, action.kind, action.n_outputs, list(action.nvec))
+    image = None if observation.image is None else list(observation.image)
+    offered = (observation.size, observation.frames, image, action.kind, action.n_outputs, list(action.nvec))
     if made_for != offered:
         raise RunDirectoryError(
             f"the policy in {directory} was trained for {_spaces(*made_for)}, but the env has {_spaces(*offered)}; "
             "evaluate it on the env it was trained on"
         )
-    policy = ActorCritic(network_config, observation.size, action, [0], device=device, dtype=dtype)
+    policy = ActorCritic(network_config, observation, action, [0], device=device, dtype=dtype)
     try:
         policy.load_state_dict(_tensors(directory / "policy.safetensors"))
     except ValueError as error:
@@ -82,6 +87,9 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise RunDirectoryError(f"cannot read {path}: {error}; train again") from None
 
 
-def _spaces(obs_size: int, kind: str, n_outputs: int, nvec: Sequence[int]) -> str:
+def _spaces(obs_size: int, frames: int, image: Sequence[int] | None, *action: Any) -> str:
+    kind, n_outputs, nvec = action
+    seen = f"{obs_size} observation numbers" + (f" of pictures {list(image)}" if image else "")
+    seen += f" ({frames} observations at once)" if frames > 1 else ""
     choices = f" (choices {list(nvec)})" if nvec else ""
-    return f"{obs_size} observation numbers and a {kind} action of {n_outputs} outputs{choices}"
+    return f"{seen} and a {kind} action of {n_outputs} outputs{choices}"

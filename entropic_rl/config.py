@@ -102,6 +102,7 @@ class RunConfig:
     env_kwargs: Annotated[dict[str, Any], Doc("arguments of the environment, as NAME=VALUE ...")] = dataclasses.field(
         default_factory=dict
     )
+    frame_stack: Annotated[Count, Doc("latest observations that the agent sees at once")] = 1
     gym_packages: Annotated[tuple[str, ...], Doc("packages to import first, because they register environments")] = ()
     env_backend: Annotated[
         Literal["auto", "batched", "sync", "async"],

@@ -1,12 +1,10 @@
 """Convolutions of R runs at once: patches of images as the rows of batched matrix products.
 
-Source: Chellapilla, Puri and Simard (2006), https://inria.hal.science/inria-00112631 (patches); Mnih et al. (2015),
-https://doi.org/10.1038/nature14236 (the large network).
+Source: Chellapilla, Puri and Simard (2006), https://inria.hal.science/inria-00112631 (patches).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,53 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from entropic_rl.conv_layers import ConvLayer, map_sizes
 from entropic_rl.networks import ACTIVATIONS, ParameterRows, linear, orthogonal
 from entropic_rl.streams import Stream
 
-__all__ = ["CNN", "ConvLayer", "default_layers"]
-
-
-@dataclass(frozen=True, slots=True)
-class ConvLayer:
-    """One convolution: square kernels, the same stride and zero padding in both directions."""
-
-    channels: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-
-    def side(self, n: int) -> int:
-        """Places of the kernel along a side of n pixels; what is left over at the far end is not seen, as in torch."""
-        return (n + 2 * self.padding - self.kernel) // self.stride + 1
-
-
-_NATURE = (ConvLayer(32, 8, 4), ConvLayer(64, 4, 2), ConvLayer(64, 3, 1))
-_NATURE_SIDE = 36  # pixels, from which the three fit
-# Ours: the padding keeps the edge of every size in sight, which 3 x 3 windows at stride 2 miss on even sides.
-_SMALL = (ConvLayer(32, 3), ConvLayer(64, 3, 2, 1), ConvLayer(64, 3, 2, 1))
-_SMALL_SIDE = 3
-
-
-def default_layers(image: tuple[int, int, int]) -> tuple[ConvLayer, ...]:
-    """Layers for images ``(C, H, W)``: those of Mnih et al. (2015) where they fit, three of 3 x 3 kernels below.
-
-    Raises:
-        ValueError: if the image is smaller than 3 x 3.
-    """
-    _, height, width = image
-    if min(height, width) >= _NATURE_SIDE:
-        return _NATURE
-    if min(height, width) >= _SMALL_SIDE:
-        return _SMALL
-    raise ValueError(
-        f"convolutions need images of at least {_SMALL_SIDE} x {_SMALL_SIDE} pixels, got {height} x {width}; "
-        "smaller ones are for linear layers"
-    )
+__all__ = ["CNN"]
 
 
 @dataclass(frozen=True, slots=True)
 class CNN:
-    """Convolutions and one linear layer over flat images, ``activation`` after each of them.
+    """Convolutions and one linear layer over images, ``activation`` after each of them.
 
     The weight of a convolution is ``[R, kernel * kernel * in, out]``, rows of the kernel outermost; the linear layer
     is ``[R, H * W * channels, n_outputs]`` over the last map. Names are ``{name}.{i}.weight`` and ``{name}.{i}.bias``.
@@ -80,7 +41,7 @@ class CNN:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
-        for i, (_, height, width) in enumerate(self._maps()):
+        for i, (_, height, width) in enumerate(map_sizes(self.image, self.layers)):
             if min(height, width) < 1:
                 kernel = self.layers[i - 1].kernel
                 raise ValueError(
@@ -91,7 +52,7 @@ class CNN:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Parameter shapes of one run, by name."""
         shapes: dict[str, tuple[int, ...]] = {}
-        maps = list(self._maps())
+        maps = map_sizes(self.image, self.layers)
         for i, (layer, (n_in, _, _)) in enumerate(zip(self.layers, maps, strict=False)):
             shapes[f"{self.name}.{i}.weight"] = (layer.kernel**2 * n_in, layer.channels)
             shapes[f"{self.name}.{i}.bias"] = (1, layer.channels)
@@ -101,10 +62,10 @@ class CNN:
         return shapes
 
     def __call__(self, params: ParameterRows, x: Tensor) -> Tensor:
-        """Flat images ``x [R, B, C * H * W]``, channels outermost, numbers in [0, 1] -> ``[R, B, n_outputs]``."""
+        """Images ``x [R, B, H, W, C]`` of numbers in [0, 1] -> ``[R, B, n_outputs]``."""
         activate = ACTIVATIONS[self.activation]
-        # Channels last from here on, [R, B, H, W, C]: what the products give is what the next patches are made of.
-        x = x.unflatten(-1, self.image).movedim(2, -1).contiguous()
+        # Channels last: what the products give is what the next patches are made of.
+        x = x.contiguous()
         for i, layer in enumerate(self.layers):
             x = activate(_convolve(x, *self._parameters(params, i), layer))
         return activate(linear(x.flatten(2), *self._parameters(params, len(self.layers))))
@@ -122,14 +83,6 @@ class CNN:
 
     def _parameters(self, params: ParameterRows, i: int) -> tuple[Tensor, Tensor]:
         return params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"]
-
-    def _maps(self) -> Iterator[tuple[int, int, int]]:
-        """Channels, height and width of the image and after each convolution."""
-        channels, height, width = self.image
-        yield channels, height, width
-        for layer in self.layers:
-            channels, height, width = layer.channels, layer.side(height), layer.side(width)
-            yield channels, height, width
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor, layer: ConvLayer) -> Tensor:

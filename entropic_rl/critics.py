@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from entropic_rl.features import make_features
 from entropic_rl.networks import MLP, ParameterRows
 from entropic_rl.policies import NetworkConfig
+from entropic_rl.spaces import ObservationSpec
 from entropic_rl.streams import Stream
 
 __all__ = ["Critics"]
@@ -18,8 +20,9 @@ class Critics:
     """K independent Q-networks per run, stacked as rows: critic k of run r is row ``r K + k``.
 
     Args:
-        network: layer widths and activation.
-        n_inputs: numbers that go in: an observation, with or without an action.
+        network: layer widths, activation and features.
+        observation: what goes in.
+        n_action: numbers of an action that goes in as well; 0 if values come out for all actions.
         n_outputs: values that come out: one, or one per action.
         seeds: one per run, for the initialisation.
         n_critics: K; the smallest of two values is what curbs overestimation (Fujimoto et al. 2018,
@@ -35,7 +38,8 @@ class Critics:
     def __init__(
         self,
         network: NetworkConfig,
-        n_inputs: int,
+        observation: ObservationSpec,
+        n_action: int,
         n_outputs: int,
         seeds: Sequence[int],
         *,
@@ -44,21 +48,27 @@ class Critics:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.n_critics = n_critics
-        self._mlp = MLP("critic", (n_inputs, *network.net_arch, n_outputs), network.activation)
+        self._obs_size = observation.size
+        self._features = make_features(network.features, observation, network.features_dim)
+        n_features = observation.size if self._features is None else self._features.n_outputs
+        self._mlp = MLP("critic", (n_features + n_action, *network.net_arch, n_outputs), network.activation)
+        shapes = self._mlp.shapes() | ({} if self._features is None else self._features.shapes())
         n_rows = len(seeds) * n_critics
-        self.params = ParameterRows(self._mlp.shapes(), n_rows, device=device, dtype=dtype)
-        self.target = ParameterRows(self._mlp.shapes(), n_rows, device=device, dtype=dtype)
-        row_seeds = [seed for run in Stream(seeds, "critics").seeds(n_critics) for seed in run]
-        self._mlp.initialise_uniform(self.params, Stream(row_seeds, "initialisation"))
+        self.params = ParameterRows(shapes, n_rows, device=device, dtype=dtype)
+        self.target = ParameterRows(shapes, n_rows, device=device, dtype=dtype)
+        stream = Stream([seed for run in Stream(seeds, "critics").seeds(n_critics) for seed in run], "initialisation")
+        self._mlp.initialise_uniform(self.params, stream)
+        if self._features is not None:
+            self._features.initialise(self.params, stream)
         self.target.values.copy_(self.params.values)
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """``[R, B, n_inputs] -> [R, K, B, n_outputs]``."""
-        return self._evaluate(self.params, inputs)
+    def __call__(self, obs: Tensor, action: Tensor | None = None) -> Tensor:
+        """``obs [R, B, D]``, ``action [R, B, n_action]`` -> ``[R, K, B, n_outputs]``."""
+        return self._evaluate(self.params, obs, action)
 
-    def lowest_target(self, inputs: Tensor) -> Tensor:
-        """The smallest of the K following values, ``[R, B, n_inputs] -> [R, B, n_outputs]``."""
-        return self._evaluate(self.target, inputs).amin(1)
+    def lowest_target(self, obs: Tensor, action: Tensor | None = None) -> Tensor:
+        """The smallest of the K following values, ``[R, B, n_outputs]``."""
+        return self._evaluate(self.target, obs, action).amin(1)
 
     @torch.no_grad()
     def follow(self, tau: Tensor) -> None:
@@ -73,6 +83,10 @@ class Critics:
         """Every tensor needed to continue exactly."""
         return {"params": self.params.values, "target": self.target.values}
 
-    def _evaluate(self, params: ParameterRows, inputs: Tensor) -> Tensor:
+    def _evaluate(self, params: ParameterRows, obs: Tensor, action: Tensor | None) -> Tensor:
+        inputs = obs if action is None else torch.cat([obs, action], -1)
         rows = inputs.repeat_interleave(self.n_critics, 0)
-        return self._mlp(params, rows).unflatten(0, (len(inputs), self.n_critics))
+        if self._features is not None:
+            seen, done = rows.tensor_split([self._obs_size], -1)
+            rows = torch.cat([self._features(params, seen), done], -1)
+        return self._mlp(params, rows).unflatten(0, (len(obs), self.n_critics))

@@ -60,7 +60,7 @@ def evaluate_directory(
         kwargs = {**kwargs, "render_mode": "human" if render else "rgb_array"}
     backend: Backend = "sync" if watched else run.env_backend if env is None else "auto"
     probe = make_env(env_id, kwargs)
-    observation = observation_spec(probe.observation_space)
+    observation = observation_spec(probe.observation_space).stacked(run.frame_stack)
     action = action_head(config, probe.action_space)
     probe.close()
     wrap = None if video is None else partial(_record, directory=video)

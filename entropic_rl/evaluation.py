@@ -12,6 +12,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
+from entropic_rl.frames import FrameStack
 from entropic_rl.masks import MaskReader
 from entropic_rl.policies import ActorCritic, draw_noise
 from entropic_rl.spaces import ActionSpec, ObservationSpec
@@ -74,14 +75,9 @@ def evaluate(
         n_envs: environments per run.
     """
     n_runs = len(policy.params.values)
-
-    def act(obs: Any, seeds: Sequence[int], steps: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        noise = None if deterministic else _noise(policy, seeds, steps)
-        flat = observation.flatten(obs)
-        return policy.action.to_env(_act(policy, flat.reshape(n_runs, len(flat) // n_runs, -1), mask, noise))
-
+    player = _Player(policy, observation, deterministic=deterministic)
     return play_episodes(
-        act,
+        player,
         make_envs,
         policy.action,
         n_runs=n_runs,
@@ -170,18 +166,35 @@ class _Arrays:
         return answer.cpu().numpy() if isinstance(answer, Tensor) else answer
 
 
-@torch.no_grad()
-def _act(policy: ActorCritic, obs: np.ndarray, mask: np.ndarray | None, noise: Tensor | None) -> np.ndarray:
-    """Env-side actions ``[R * E, *event]`` for flat observations ``[R, E, D]`` and masks ``[R * E, A]``."""
-    values = policy.params.values
-    tensor = torch.as_tensor(obs, dtype=values.dtype, device=values.device)
-    allowed = None if mask is None else torch.as_tensor(mask, device=values.device).view(*obs.shape[:2], -1)
-    distribution = policy.distribution(policy.normalize(tensor), allowed)
-    if noise is None:
-        action = distribution.mode()
-    else:
-        action = distribution.sample(noise.view(*obs.shape[:2], -1).to(values.dtype))
-    return action.flatten(0, 1).cpu().numpy()
+class _Player:
+    """Acts as :func:`play_episodes` asks for, remembering what a policy needs to from the start of each episode."""
+
+    def __init__(self, policy: ActorCritic, observation: ObservationSpec, *, deterministic: bool) -> None:
+        self._policy, self._observation, self._deterministic = policy, observation, deterministic
+        self._frames = FrameStack(policy.observation)
+        self._state: Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, obs: Any, seeds: Sequence[int], steps: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        policy, values = self._policy, self._policy.params.values
+        n_runs, n = len(values), len(steps)
+        flat = torch.as_tensor(self._observation.flatten(obs), dtype=values.dtype, device=values.device)
+        starts = torch.as_tensor(steps == 0, device=values.device).view(n_runs, -1)
+        seen = flat.view(n_runs, n // n_runs, -1)
+        if starts.all():
+            seen, self._state = self._frames.begin(seen), policy.initial_state(n // n_runs)
+        else:
+            seen = self._frames.push(seen, starts)
+        if self._state is not None:
+            self._state = self._state.masked_fill(starts.unsqueeze(-1), 0.0)
+        allowed = None if mask is None else torch.as_tensor(mask, device=values.device).view(n_runs, n // n_runs, -1)
+        distribution, self._state = policy.step(policy.normalize(seen), allowed, self._state)
+        if self._deterministic:
+            action = distribution.mode()
+        else:
+            noise = _noise(policy, seeds, steps)
+            action = distribution.sample(noise.view(n_runs, n // n_runs, -1).to(values.dtype))
+        return policy.action.to_env(action.flatten(0, 1).cpu().numpy())
 
 
 def _noise(policy: ActorCritic, seeds: Sequence[int], step: np.ndarray) -> Tensor:

@@ -123,9 +123,16 @@ class ExplorationMeter:
     """
 
     def __init__(
-        self, cells: Cells | None, n_runs: int, n_envs: int, *, action: ActionSpec, device: torch.device | str = "cpu"
+        self,
+        cells: Cells | None,
+        n_runs: int,
+        n_envs: int,
+        *,
+        action: ActionSpec,
+        frames: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.cells, self._action, self._n_envs = cells, action, n_envs
+        self.cells, self._action, self._n_envs, self._frames = cells, action, n_envs, frames
         n = 0 if cells is None else cells.n
         self.visits = torch.zeros(n_runs, n, dtype=torch.int64, device=device)
         self.first_visit = torch.full((n_runs, n), -1, dtype=torch.int64, device=device)
@@ -180,6 +187,7 @@ class ExplorationMeter:
     def _meet(self, obs: Tensor, counts: Tensor | None) -> None:
         if self.cells is None:
             return
+        obs = obs[..., -(obs.shape[-1] // self._frames) :]  # the latest of those side by side
         self._met.append((self._n_steps, obs.clone(), counts))
         if len(self._met) * obs.numel() > _REMEMBERED:
             self._count_visits()

@@ -50,16 +50,24 @@ class RunningMeanVar:
 
 
 class ObservationNormalizer:
-    """``clip((obs - mean) / std, -10, 10)`` per run; the statistics freeze when updates stop (evaluation)."""
+    """``clip((obs - mean) / std, -10, 10)`` per run; the statistics freeze when updates stop (evaluation).
 
-    def __init__(self, n_runs: int, size: int, *, device: torch.device | str = "cpu") -> None:
-        self.statistics = RunningMeanVar(n_runs, size, device=device)
+    Args:
+        n_runs: R.
+        size: D, of ``frames`` observations side by side, which have their statistics in common.
+        frames: of these the last is new, and is what the statistics take in.
+        device: where they are kept.
+    """
+
+    def __init__(self, n_runs: int, size: int, frames: int = 1, *, device: torch.device | str = "cpu") -> None:
+        self._frames = frames
+        self.statistics = RunningMeanVar(n_runs, size // frames, device=device)
 
     def __call__(self, obs: Tensor, *, update: bool = False, valid: Tensor | None = None) -> Tensor:
         """``[R, N, D] -> [R, N, D]``; with ``update`` the statistics take the ``valid`` observations in first."""
         if update:
-            self.statistics.update(obs, valid)
-        mean, var = self.statistics.mean.unsqueeze(1), self.statistics.var.unsqueeze(1)
+            self.statistics.update(obs[..., -self.statistics.mean.shape[1] :], valid)
+        mean, var = (x.repeat(1, self._frames).unsqueeze(1) for x in (self.statistics.mean, self.statistics.var))
         return ((obs - mean) / (var + 1e-8).sqrt()).clamp(-10.0, 10.0).to(obs.dtype)
 
 

@@ -60,7 +60,7 @@ class Collector:
             config.buffer_size,
             len(seeds),
             n_envs,
-            policy.obs_size,
+            policy.observation,
             policy.action,
             device=values.device,
             dtype=values.dtype,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.policies import ActorCritic, draw_noise
 from entropic_rl.reductions import entropy_metrics, explained_variance, masked_mean, mean_and_quantiles, variance
 from entropic_rl.returns import gae
+from entropic_rl.sequences import Chunks, Sequences
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
 
@@ -37,6 +38,10 @@ class Collector:
         n_envs: E, environments per run.
         seeds: one per run, for the action noise.
         reward_normalizer: rewards are stored normalised by it, if given.
+        sequence_length: steps of the sequences that a policy with memory learns from.
+
+    Attributes:
+        chunks: how rollouts are cut into sequences; None if the policy has no memory.
     """
 
     def __init__(
@@ -46,6 +51,8 @@ class Collector:
         n_envs: int,
         seeds: Sequence[int],
         reward_normalizer: RewardNormalizer | None = None,
+        *,
+        sequence_length: int = 1,
     ) -> None:
         values = policy.params.values
         self.policy, self.reward_normalizer = policy, reward_normalizer
@@ -53,8 +60,16 @@ class Collector:
         self._valid: Tensor | None = None  # [R, E], which observations about to be acted on start a real step
         self._stream = Stream(seeds, "action", device=values.device)
         self.rollout = Rollout(
-            n_steps, len(seeds), n_envs, policy.obs_size, policy.action, device=values.device, dtype=values.dtype
+            n_steps,
+            len(seeds),
+            n_envs,
+            policy.observation.size,
+            policy.action,
+            device=values.device,
+            dtype=values.dtype,
         )
+        self.chunks = Chunks(n_steps, n_envs, min(sequence_length, n_steps)) if policy.is_recurrent else None
+        self._state = policy.initial_state(n_envs)
 
     @property
     def reward_scale(self) -> Tensor:
@@ -70,9 +85,13 @@ class Collector:
         rollout, t = self.rollout, self.rollout.position
         if t == 0:  # noise for the whole rollout at once, [R, T, E, n_outputs]: one draw instead of T
             self._noise = draw_noise(self.policy.action, self._stream, *self._noise_shape).to(obs.dtype)
+            rollout.state = self._state
         rollout.obs[t] = self.policy.normalize(obs, update=True, valid=self._valid)
         rollout.set_mask(t, mask)
-        self._action = self.policy.distribution(rollout.obs[t], mask).sample(self._noise[:, t])
+        if self._state is not None:
+            self._state = self._state.masked_fill(rollout.starts[t].unsqueeze(-1), 0.0)
+        distribution, self._state = self.policy.step(rollout.obs[t], mask, self._state)
+        self._action = distribution.sample(self._noise[:, t])
         return self._action
 
     @torch.no_grad()
@@ -107,6 +126,7 @@ class Samples:
         mask: ``[R, N, A]`` boolean, the actions that were allowed; None if all always are.
         entropy: ``[R, 4]`` of the policy that acted, in nats: mean, 10 %, 50 % and 90 % quantile over the states met.
         reward_scale: ``[R]``, what rewards were divided by.
+        sequences: how samples follow each other, if the policy has memory; what is padded there is not valid.
     """
 
     obs: Tensor
@@ -119,21 +139,30 @@ class Samples:
     mask: Tensor | None
     entropy: Tensor
     reward_scale: Tensor
+    sequences: Sequences | None = None
 
     def pick(self, index: Tensor) -> Samples:
-        """Samples ``index [R, B]`` of each run."""
-        return self._map(lambda x: x.take_along_dim(index.reshape(*index.shape, *[1] * (x.ndim - 2)), 1))
+        """Samples ``index [R, B]`` of each run; with memory, sequences."""
+        if self.sequences is None:
+            return self._map(lambda x: _take(x, index))
+        chosen = self.sequences.samples_of(index)
+        starts, state = _take(self.sequences.starts, chosen), _take(self.sequences.state, index)
+        return replace(self._map(lambda x: _take(x, chosen)), sequences=Sequences(state, starts))
 
     def slice(self, start: int, stop: int) -> Samples:
         """Samples start ... stop of each run, without copying."""
         return self._map(lambda x: x[:, start:stop])
 
+    def in_sequences(self, chunks: Chunks, sequences: Sequences) -> Samples:
+        """The same samples, one after the other in time, cut into sequences."""
+        valid = torch.ones_like(self.advantage, dtype=torch.bool) if self.valid is None else self.valid
+        return replace(replace(self, valid=valid)._map(chunks.cut), sequences=sequences)
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> Samples:
-        parts = (
-            self.obs, self.action, self.log_prob, self.value, self.advantage, self.value_target, self.valid, self.mask
-        )  # fmt: skip
-        changed: list[Any] = [None if part is None else change(part) for part in parts]
-        return Samples(*[*changed, self.entropy, self.reward_scale])
+        names = ("obs", "action", "log_prob", "value", "advantage", "value_target", "valid", "mask")
+        parts = {name: getattr(self, name) for name in names}
+        changed: dict[str, Any] = {name: None if part is None else change(part) for name, part in parts.items()}
+        return replace(self, **changed)
 
 
 @torch.no_grad()
@@ -151,9 +180,10 @@ def prepare(collector: Collector, term: EntropyTerm, *, gamma: Tensor, gae_lambd
     n_steps, _, n_envs = rollout.reward.shape
     obs = _by_run(rollout.obs)
     mask = None if rollout.mask is None else _by_run(rollout.mask)
-    distribution, value = policy.evaluate(obs, mask)
+    whole = None if rollout.state is None else Sequences(rollout.state, _by_run(rollout.starts))
+    distribution, value, states = policy.recall(obs, mask, whole)
     values = value.unflatten(1, (n_steps + 1, n_envs)).transpose(0, 1)  # [T + 1, R, E]
-    next_values = _replace_at_ends(values[1:].clone(), rollout, policy)
+    next_values = _replace_at_ends(values[1:].clone(), rollout, policy, states)
     reward = rollout.reward
     if term.in_values:
         bonus = term.bonus(distribution).unflatten(1, (n_steps + 1, n_envs)).transpose(0, 1)[:-1]  # [T, R, E]
@@ -174,7 +204,7 @@ def prepare(collector: Collector, term: EntropyTerm, *, gamma: Tensor, gae_lambd
     value = value[:, :n_samples]
     advantage = _by_run(advantage)
     valid = None if rollout.all_valid else _by_run(rollout.valid)
-    return Samples(
+    samples = Samples(
         obs=obs[:, :n_samples],
         action=action,
         log_prob=log_prob,
@@ -186,17 +216,33 @@ def prepare(collector: Collector, term: EntropyTerm, *, gamma: Tensor, gae_lambd
         reward_scale=reward_scale,
         entropy=mean_and_quantiles(distribution.entropy()[:, :n_samples], valid),
     )
+    chunks = collector.chunks
+    if chunks is None or rollout.state is None or states is None:
+        return samples
+    starts = chunks.cut(_by_run(rollout.starts[:-1]))
+    return samples.in_sequences(chunks, Sequences(chunks.first_states(rollout.state, states), starts))
 
 
 def minibatches(samples: Samples, batch_size: int, stream: Stream) -> Iterator[Samples]:
-    """One pass over the samples in random order, each run in its own; the last minibatch may be smaller."""
-    n = samples.advantage.shape[1]
-    if batch_size >= n:
+    """One pass over the samples in random order, each run in its own; the last minibatch may be smaller.
+
+    With memory, minibatches hold as many whole sequences as have ``batch_size`` samples, at least one.
+    """
+    sequences = samples.sequences
+    if sequences is not None:
+        n, size = sequences.state.shape[1], max(1, batch_size // sequences.n_steps)
+    else:
+        n, size = samples.advantage.shape[1], batch_size
+    if size >= n:
         yield samples  # the mean over all samples does not depend on their order
         return
-    shuffled = samples.pick(stream.permutation(n))
-    for start in range(0, n, batch_size):
-        yield shuffled.slice(start, min(start + batch_size, n))
+    order = stream.permutation(n)
+    if sequences is not None:
+        yield from (samples.pick(index) for index in order.split(size, 1))
+        return
+    shuffled = samples.pick(order)
+    for start in range(0, n, size):
+        yield shuffled.slice(start, min(start + size, n))
 
 
 def normalize_advantage(advantage: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -240,16 +286,22 @@ def rollout_metrics(
     return metrics
 
 
-def _replace_at_ends(next_values: Tensor, rollout: Rollout, policy: ActorCritic) -> Tensor:
+def _replace_at_ends(next_values: Tensor, rollout: Rollout, policy: ActorCritic, states: Tensor | None) -> Tensor:
     """Where an episode ended, the value of what it ended in instead of the value of the next episode's start."""
     if not rollout.cut_obs:
         return next_values
     times, ended, final_obs = zip(*rollout.cut_obs, strict=True)
     index = torch.tensor(times, device=next_values.device)
-    final_values = policy.value(_by_run(torch.stack(final_obs)))  # [R, K * E]
+    before = None if states is None else states[:, index].flatten(1, 2)  # of the memory, [R, K * E, n_state]
+    final_values = policy.value(_by_run(torch.stack(final_obs)), before)  # [R, K * E]
     final_values = final_values.unflatten(1, (len(times), -1)).transpose(0, 1)  # [K, R, E]
     next_values[index] = torch.where(torch.stack(ended), final_values, next_values[index])
     return next_values
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """Entries ``index [R, B]`` along the second axis of ``x [R, N, ...]``."""
+    return x.take_along_dim(index.reshape(*index.shape, *[1] * (x.ndim - 2)), 1)
 
 
 def _by_run(x: Tensor) -> Tensor:

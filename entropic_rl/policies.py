@@ -18,9 +18,11 @@ from entropic_rl.distributions import (
     TanhGaussian,
 )
 from entropic_rl.families import MAX_LOG_STD, MIN_LOG_STD
+from entropic_rl.features import make_features
 from entropic_rl.networks import MLP, ParameterRows, copy_exactly
 from entropic_rl.normalization import ObservationNormalizer
-from entropic_rl.spaces import ActionSpec
+from entropic_rl.sequences import Recurrent, Sequences, make_memory
+from entropic_rl.spaces import ActionSpec, FeatureKind, ObservationSpec
 from entropic_rl.streams import Stream
 
 __all__ = ["ActorCritic", "NetworkConfig", "draw_noise"]
@@ -39,6 +41,10 @@ class NetworkConfig:
         critic: whether there is a state-value network; off-policy agents have critics of their own.
         state_dependent_std: Gaussian heads compute their log standard deviations; else one is learned for all states.
         initialisation: ``orthogonal``, or ``uniform`` as ``torch.nn.Linear`` has it.
+        features: what is computed of observations before the hidden layers, for actor and critic together.
+        features_dim: number of features; None for a default that depends on the kind.
+        recurrent: memory between features and hidden layers.
+        recurrent_size: numbers that the memory gives.
     """
 
     net_arch: tuple[int, ...] = (64, 64)
@@ -49,6 +55,10 @@ class NetworkConfig:
     critic: bool = True
     state_dependent_std: bool = False
     initialisation: str = "orthogonal"
+    features: FeatureKind = "auto"
+    features_dim: int | None = None
+    recurrent: Recurrent = "none"
+    recurrent_size: int = 64
 
     @classmethod
     def of(cls, config: Any, **given: Any) -> NetworkConfig:
@@ -60,9 +70,11 @@ class NetworkConfig:
 class ActorCritic:
     """Policy and value networks of R runs; every method works on ``[R, B, D]`` *normalised* observations.
 
+    With memory, B samples are sequences (:class:`entropic_rl.sequences.Sequences`) or single steps that follow a state.
+
     Args:
         network: layer widths and the like.
-        obs_size: D, length of a flat observation.
+        observation: what an agent sees.
         action: the head.
         seeds: one per run, for the initialisation.
         device: where parameters live.
@@ -71,55 +83,103 @@ class ActorCritic:
     Attributes:
         params: all parameters; row r is run r.
         normalizer: running observation statistics; None if observations are used raw.
+
+    Raises:
+        ConfigError: the features do not fit the observations.
     """
 
     def __init__(
         self,
         network: NetworkConfig,
-        obs_size: int,
+        observation: ObservationSpec,
         action: ActionSpec,
         seeds: Sequence[int],
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.network, self.obs_size, self.action = network, obs_size, action
+        self.network, self.observation, self.action = network, observation, action
         hidden, activation = network.net_arch, network.activation
         n_outputs = action.n_outputs * (2 if network.state_dependent_std else 1)
+        self._features = make_features(network.features, observation, network.features_dim)
+        n_inputs = observation.size if self._features is None else self._features.n_outputs
+        self._memory = make_memory(network.recurrent, n_inputs, network.recurrent_size)
+        if self._memory is not None:
+            n_inputs = self._memory.n_outputs
         if network.share_features:
-            self._trunk = MLP("trunk", (obs_size, *hidden), activation, activate_last=True)
-            width = hidden[-1] if hidden else obs_size
+            self._trunk = MLP("trunk", (n_inputs, *hidden), activation, activate_last=True)
+            width = hidden[-1] if hidden else n_inputs
             self._actor = MLP("actor", (width, n_outputs), activation)
             self._critic = MLP("critic", (width, 1), activation)
         else:
-            self._trunk = MLP("trunk", (obs_size,))
-            self._actor = MLP("actor", (obs_size, *hidden, n_outputs), activation)
-            self._critic = MLP("critic", (obs_size, *hidden, 1), activation)
+            self._trunk = MLP("trunk", (n_inputs,))
+            self._actor = MLP("actor", (n_inputs, *hidden, n_outputs), activation)
+            self._critic = MLP("critic", (n_inputs, *hidden, 1), activation)
         shapes = self._trunk.shapes() | self._actor.shapes() | (self._critic.shapes() if network.critic else {})
+        for part in (self._features, self._memory):
+            shapes |= {} if part is None else part.shapes()
         self._has_log_std = action.is_continuous and not network.state_dependent_std
         if self._has_log_std:
             shapes["log_std"] = (1, action.n_outputs)
         self.params = ParameterRows(shapes, len(seeds), device=device, dtype=dtype)
-        self.normalizer = ObservationNormalizer(len(seeds), obs_size, device=device) if network.normalize_obs else None
+        self.normalizer = None
+        if network.normalize_obs:
+            self.normalizer = ObservationNormalizer(len(seeds), observation.size, observation.frames, device=device)
         self._initialise(Stream(seeds, "initialisation"))
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether what it does depends on what it saw before."""
+        return self._memory is not None
+
+    def initial_state(self, n_envs: int) -> Tensor | None:
+        """The empty memory of ``n_envs`` environments of each run, ``[R, E, n_state]``; None without memory."""
+        values = self.params.values
+        return None if self._memory is None else values.new_zeros(len(values), n_envs, self._memory.n_state)
 
     def normalize(self, obs: Tensor, *, update: bool = False, valid: Tensor | None = None) -> Tensor:
         """Raw observations to the networks' input, ``[R, N, D]``; ``update`` takes the ``valid`` ones into account."""
         return obs if self.normalizer is None else self.normalizer(obs, update=update, valid=valid)
 
     def distribution(self, obs: Tensor, mask: Tensor | None = None) -> Distribution:
-        """Policy at ``obs [R, B, D]``, over the actions that ``mask [R, B, A]`` allows."""
-        return self._head(self._actor(self.params, self._features(obs)), mask)
+        """Policy without memory at ``obs [R, B, D]``, over the actions that ``mask [R, B, A]`` allows."""
+        return self._head(self._actor(self.params, self._trunk(self.params, self._seen(obs))), mask)
 
-    def value(self, obs: Tensor) -> Tensor:
-        """State values ``[R, B]``."""
-        return self._critic(self.params, self._features(obs)).squeeze(-1)
+    def step(
+        self, obs: Tensor, mask: Tensor | None = None, state: Tensor | None = None
+    ) -> tuple[Distribution, Tensor | None]:
+        """Policy at ``obs [R, B, D]`` after a ``state [R, B, n_state]`` of the memory, and the state after it."""
+        if self._memory is None or state is None:
+            return self.distribution(obs, mask), None
+        features, state = self._memory.step(self.params, self._seen(obs), state)
+        return self._head(self._actor(self.params, self._trunk(self.params, features)), mask), state
 
-    def evaluate(self, obs: Tensor, mask: Tensor | None = None) -> tuple[Distribution, Tensor]:
-        """Policy and values at once; a shared trunk is computed once."""
-        features = self._features(obs)
+    def value(self, obs: Tensor, state: Tensor | None = None) -> Tensor:
+        """State values ``[R, B]`` at ``obs [R, B, D]``, after a ``state [R, B, n_state]`` of the memory."""
+        features = self._seen(obs)
+        if self._memory is not None and state is not None:
+            features, _ = self._memory.step(self.params, features, state)
+        return self._critic(self.params, self._trunk(self.params, features)).squeeze(-1)
+
+    def evaluate(
+        self, obs: Tensor, mask: Tensor | None = None, sequences: Sequences | None = None
+    ) -> tuple[Distribution, Tensor]:
+        """Policy and values at once, what they share computed once; with memory, of samples in ``sequences``."""
+        distribution, values, _ = self.recall(obs, mask, sequences)
+        return distribution, values
+
+    def recall(
+        self, obs: Tensor, mask: Tensor | None = None, sequences: Sequences | None = None
+    ) -> tuple[Distribution, Tensor, Tensor | None]:
+        """As :meth:`evaluate`, with the states of the memory after each step, ``[R, L, S, n_state]``."""
+        features, states = self._seen(obs), None
+        if self._memory is not None and sequences is not None:
+            by_step, starts = sequences.by_step(features), sequences.by_step(sequences.starts)
+            outputs, states = self._memory(self.params, by_step, sequences.state, starts)
+            features = outputs.flatten(1, 2)
+        features = self._trunk(self.params, features)
         values = self._critic(self.params, features).squeeze(-1)
-        return self._head(self._actor(self.params, features), mask), values
+        return self._head(self._actor(self.params, features), mask), values, states
 
     @property
     def log_std(self) -> Tensor:
@@ -142,8 +202,8 @@ class ActorCritic:
         """
         copy_exactly(self.state_dict(), state)
 
-    def _features(self, obs: Tensor) -> Tensor:
-        return self._trunk(self.params, obs)
+    def _seen(self, obs: Tensor) -> Tensor:
+        return obs if self._features is None else self._features(self.params, obs)
 
     def _head(self, outputs: Tensor, mask: Tensor | None) -> Distribution:
         kind = self.action.kind
@@ -171,6 +231,9 @@ class ActorCritic:
                 part.initialise(self.params, stream, gain=2**0.5, last_gain=last_gain)
             else:
                 part.initialise_uniform(self.params, stream)
+        for extra in (self._features, self._memory):
+            if extra is not None:
+                extra.initialise(self.params, stream)
         if self._has_log_std:
             with torch.no_grad():
                 self.params["log_std"].fill_(self.network.log_std_init)

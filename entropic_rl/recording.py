@@ -63,7 +63,7 @@ def make_meter(
         counted = cells_of(space, metadata.get("n_states"), metadata.get("layout"))
     else:
         counted = load_cells(run.coverage)
-    return ExplorationMeter(counted, n_runs, run.n_envs, action=action, device=device)
+    return ExplorationMeter(counted, n_runs, run.n_envs, action=action, frames=run.frame_stack, device=device)
 
 
 def log_interval(run: RunConfig, steps_per_update: int) -> int:

@@ -72,12 +72,12 @@ class GRU:
             starts: ``[R, L, B]``, bool; no gradient flows back over a start.
 
         Returns:
-            The outputs, ``[R, L, B, out]``, and the state after the last step, ``[R, B, n_state]``.
+            The outputs, ``[R, L, B, out]``, and the states after each step, ``[R, L, B, n_state]``.
         """
         weight, bias = params[f"{self.name}.state.weight"], params[f"{self.name}.state.bias"]
         gates = _project_sequence(params, self.name, x)
         states = cast(Tensor, _GRUSequence.apply(gates, weight, bias, state, starts.unsqueeze(-1)))  # type: ignore[no-untyped-call]
-        return states, states[:, -1]
+        return states, states
 
     @torch.no_grad()
     def initialise(self, params: ParameterRows, stream: Stream) -> None:
@@ -131,11 +131,11 @@ class LSTM:
             starts: ``[R, L, B]``, bool; no gradient flows back over a start.
 
         Returns:
-            The outputs, ``[R, L, B, out]``, and the state after the last step, ``[R, B, n_state]``.
+            The outputs, ``[R, L, B, out]``, and the states after each step, ``[R, L, B, n_state]``.
         """
         weight, gates = params[f"{self.name}.state.weight"], _project_sequence(params, self.name, x)
         states = cast(Tensor, _LSTMSequence.apply(gates, weight, state, starts.unsqueeze(-1)))  # type: ignore[no-untyped-call]
-        return states[..., : self.n_outputs], states[:, -1]
+        return states[..., : self.n_outputs], states
 
     @torch.no_grad()
     def initialise(self, params: ParameterRows, stream: Stream) -> None:

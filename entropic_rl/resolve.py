@@ -81,6 +81,8 @@ def check_together(agent: str, run: RunConfig, config: Any) -> None:
     """Refuse settings of a run and of its agent that do not fit each other."""
     if agent.startswith("sb3:"):
         check_sb3_settings(agent, config)
+        if run.frame_stack > 1:
+            raise ConfigError(f"{agent}: frame_stack: expected 1, got {run.frame_stack}; only our agents see several")
     if isinstance(config, PPOConfig):
         check_batch_size(config.batch_size, config.n_steps, run.n_envs)
 
@@ -106,13 +108,14 @@ def check_environment(run: RunConfig, config: Any) -> float | None:
     """
     from entropic_rl.environments import check_backend, import_gym_packages, make_env
     from entropic_rl.families import check_entropy
-    from entropic_rl.spaces import observation_spec
+    from entropic_rl.spaces import check_features, observation_spec
 
     import_gym_packages(run.gym_packages)
     check_backend(run.env, run.env_kwargs, run.env_backend)
     env = make_env(run.env, run.env_kwargs)
     try:
-        observation_spec(env.observation_space)
+        observation = observation_spec(env.observation_space).stacked(run.frame_stack)
+        check_features(getattr(config, "features", "auto"), observation)
         action = action_head(config, env.action_space)
         if hasattr(config, "entropy"):
             check_entropy(config, action)

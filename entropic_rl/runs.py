@@ -130,7 +130,7 @@ def _set_up(
     run, config = cells[0].run, cells[0].config
     vector_env = make_envs(len(cells) * run.n_envs)
     try:
-        observation = observation_spec(vector_env.single_observation_space)
+        observation = observation_spec(vector_env.single_observation_space).stacked(run.frame_stack)
         action = action_head(config, vector_env.single_action_space)
         envs = EnvBatch(
             vector_env,
@@ -143,7 +143,7 @@ def _set_up(
         agent = agent_class(
             [cell.config for cell in cells],
             [cell.run.seed for cell in cells],
-            obs_size=observation.size,
+            observation=observation,
             action=action,
             n_envs=run.n_envs,
             device=device,
@@ -173,8 +173,9 @@ class _Examiner:
     def __init__(self, policy: ActorCritic, cells: Sequence[Cell], make_envs: Any, envs: EnvBatch) -> None:
         self._policy, self._run = policy, cells[0].run
         self._make_envs = partial(make_envs, autoreset_mode=AutoresetMode.DISABLED)
-        self._observation = observation_spec(envs.env.single_observation_space)
-        self._rules = find_rules(envs.env)
+        self._observation = policy.observation
+        depends_on_the_past = policy.is_recurrent or policy.observation.frames > 1
+        self._rules = None if depends_on_the_past else find_rules(envs.env)
         self._family = EntropyFamily.parse(getattr(cells[0].config, "entropy", "shannon"))
         self._gammas = [cell.config.gamma for cell in cells]
         self._tables: list[dict[str, np.ndarray]] = [{} for _ in cells]

@@ -7,26 +7,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from gymnasium import spaces
 
-from entropic_rl.errors import EnvError
+from entropic_rl.errors import ConfigError, EnvError
 
-__all__ = ["ActionSpec", "ObservationSpec", "action_spec", "is_pixels", "observation_spec"]
+__all__ = [
+    "ActionSpec",
+    "FeatureKind",
+    "ObservationSpec",
+    "action_spec",
+    "check_features",
+    "is_channels_first",
+    "is_pixels",
+    "observation_spec",
+    "picture_size",
+]
 
+FeatureKind = Literal["auto", "flat", "cnn", "attention"]
 HeadKind = Literal["categorical", "multi-discrete", "bernoulli", "gaussian", "tanh-gaussian"]
 Flatten = Callable[[Any], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class ObservationSpec:
-    """How a batch of observations becomes ``[N, size]`` float numbers."""
+    """What an agent sees of an env: flat vectors.
+
+    Attributes:
+        flatten: a batch of the env's observations -> ``[N, size / frames]`` numbers.
+        size: D, numbers an agent sees at once.
+        frames: how many observations these are, the latest ones, oldest first.
+        image: shape of one observation if it is a picture, (height, width), (height, width, channels) or (channels,
+            height, width); None if it is not.
+    """
 
     size: int
     flatten: Flatten = field(repr=False)
+    frames: int = 1
+    image: tuple[int, ...] | None = None
+
+    @classmethod
+    def vector(cls, size: int) -> ObservationSpec:
+        """Of observations that are vectors of ``size`` numbers."""
+        return cls(size, lambda obs: np.asarray(obs).reshape(-1, size))
+
+    def stacked(self, frames: int) -> ObservationSpec:
+        """The same with the ``frames`` latest observations side by side."""
+        return replace(self, size=self.size // self.frames * frames, frames=frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +105,10 @@ def observation_spec(space: spaces.Space[Any]) -> ObservationSpec:
     """
     if is_pixels(space):
         pixels = math.prod(space.shape)
-        return ObservationSpec(pixels, lambda obs: np.asarray(obs, np.float32).reshape(-1, pixels) / 255.0)
+        image = tuple(space.shape) if len(space.shape) in (2, 3) else None
+        return ObservationSpec(pixels, lambda obs: np.asarray(obs, np.float32).reshape(-1, pixels) / 255.0, image=image)
     if isinstance(space, spaces.Box | spaces.MultiBinary):
-        size = math.prod(space.shape)
-        return ObservationSpec(size, lambda obs: np.asarray(obs).reshape(-1, size))
+        return ObservationSpec.vector(math.prod(space.shape))
     if isinstance(space, spaces.Discrete):
         return _one_hot_spec(np.array([space.n]), np.array([space.start]))
     if isinstance(space, spaces.MultiDiscrete):
@@ -96,9 +126,36 @@ def observation_spec(space: spaces.Space[Any]) -> ObservationSpec:
     )
 
 
+def check_features(kind: FeatureKind, observation: ObservationSpec) -> None:
+    """Refuse features that cannot be computed of what an agent sees.
+
+    Raises:
+        ConfigError: saying which can.
+    """
+    if kind == "cnn" and observation.image is None:
+        raise ConfigError(f"features: cnn needs pictures, got {observation.size} numbers; use --features flat")
+    if kind == "attention" and observation.image is not None:
+        raise ConfigError("features: attention needs vectors, got pictures; use --features cnn, or flat")
+    if kind == "attention" and observation.frames == 1:
+        raise ConfigError("features: attention looks at several observations; give, say, --frame-stack 8")
+
+
 def is_pixels(space: spaces.Space[Any]) -> TypeGuard[spaces.Box]:
     """Whether a space holds bytes from 0 to 255, which an agent sees as numbers from 0 to 1."""
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and bool((space.high == 255).all())
+
+
+def is_channels_first(image: tuple[int, ...]) -> bool:
+    """Whether the first side of three is the shortest: how Stable-Baselines3, too, tells channels from pixels."""
+    return len(image) == 3 and image[0] < min(image[1:])
+
+
+def picture_size(image: tuple[int, ...]) -> tuple[int, int, int]:
+    """Height, width and channels of a picture, whatever their order."""
+    if len(image) == 2:
+        return image[0], image[1], 1
+    a, b, c = image
+    return (b, c, a) if is_channels_first(image) else (a, b, c)
 
 
 def action_spec(space: spaces.Space[Any], *, squash_output: bool = False) -> ActionSpec:

@@ -32,7 +32,8 @@ def check_agent(agent_class: Any, config: Any = None, *, env_id: str = "CartPole
     - a run alone equals the same run inside a batch of others: same actions, parameters to 1e-9 in float64.
 
     Args:
-        agent_class: of R runs, built as ``agent_class(configs, seeds, obs_size=, action=, n_envs=, device=, dtype=)``.
+        agent_class: of R runs, built as ``agent_class(configs, seeds, observation=, action=, n_envs=, device=,
+            dtype=)``.
         config: settings to check it with; None for the defaults of ``agent_class.Config``.
         env_id: an environment it can take.
         n_updates: updates of each training.
@@ -83,7 +84,7 @@ def _train(agent_class: Any, config: Any, seeds: Sequence[int], env_id: str, n_u
     observation = observation_spec(vector_env.single_observation_space)
     action = action_head(config, vector_env.single_action_space)
     envs = EnvBatch(vector_env, n_runs, observation=observation, action=action, dtype=dtype)
-    agent = agent_class([config] * n_runs, seeds, obs_size=observation.size, action=action, n_envs=n_envs, dtype=dtype)
+    agent = agent_class([config] * n_runs, seeds, observation=observation, action=action, n_envs=n_envs, dtype=dtype)
     initial, actions, flaws = agent.policy.params.values.clone(), [], []
     obs = envs.reset(Stream(seeds, "environment").seeds(n_envs))
     shape = (n_runs, n_envs, *action.event_shape)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from entropic_rl.episodes import Episodes
 from entropic_rl.errors import EnvError
+from entropic_rl.frames import FrameStack
 from entropic_rl.masks import MaskReader
 from entropic_rl.spaces import ActionSpec, ObservationSpec, is_pixels
 
@@ -39,6 +40,7 @@ class Transition:
         next_valid: the same of the step to come, known already; None if all are True.
         next_mask: ``[R, E, A]`` boolean, which actions ``next_obs`` allows; None if the env forbids none.
         final_mask: the same of ``final_obs``, right only where an episode ended; None if that is not told.
+        starts: ``[R, E]`` boolean, where ``next_obs`` begins an episode; None if it does nowhere.
     """
 
     next_obs: Tensor
@@ -50,6 +52,7 @@ class Transition:
     next_valid: Tensor | None = None
     next_mask: Tensor | None = None
     final_mask: Tensor | None = None
+    starts: Tensor | None = None
 
 
 class EnvBatch:
@@ -60,7 +63,7 @@ class EnvBatch:
     Args:
         env: the vector env; its ``metadata["autoreset_mode"]`` decides how ends are read.
         n_runs: R, which must divide ``env.num_envs``.
-        observation: how to flatten observations.
+        observation: how to flatten observations, and how many of them the agent sees at once.
         action: how to give actions.
         device: where tensors go.
         dtype: of observations and rewards.
@@ -97,6 +100,7 @@ class EnvBatch:
         self.env = env
         self.n_runs, self.n_envs = n_runs, env.num_envs // n_runs
         self._observation, self._action = observation, action
+        self._frames = FrameStack(observation)
         self._device, self._dtype = device, dtype
         self._just_ended: Tensor | None = None  # [R, E], None if no episode ended in the last step
         self._masks = MaskReader(env, action)
@@ -114,7 +118,7 @@ class EnvBatch:
         )
         self._just_ended = None
         self.episodes.restart()
-        return self._numbers(self._language.observation(obs))
+        return self._frames.begin(self._numbers(self._language.observation(obs)))
 
     def step(self, action: Tensor) -> Transition:
         """Act with ``[R, E, *event]``."""
@@ -129,22 +133,25 @@ class EnvBatch:
             next_obs, final_obs, masks = self._split_at_ends(next_obs, ended_array, info, masks)
         terminated, truncated = self._by_run(terminated), self._by_run(truncated)
         ended = terminated | truncated if any_ended else None
-        valid = None
-        if self.mode is AutoresetMode.NEXT_STEP and self._just_ended is not None:
-            valid = ~self._just_ended
+        valid, starts = None, ended
+        if self.mode is AutoresetMode.NEXT_STEP:
+            starts = self._just_ended
+            valid = None if starts is None else ~starts
         self.episodes.add(self._by_run(reward), ended, valid)
         self._just_ended = ended
         self.mask = self._mask(masks)
+        final = None if final_obs is None else self._frames.peek(self._numbers(final_obs))
         return Transition(
-            next_obs=self._numbers(next_obs),
+            next_obs=self._frames.push(self._numbers(next_obs), starts),
             reward=self._numbers(reward),
             terminated=terminated,
             truncated=truncated,
-            final_obs=None if final_obs is None else self._numbers(final_obs),
+            final_obs=final,
             valid=valid,
             next_valid=~ended if ended is not None and self.mode is AutoresetMode.NEXT_STEP else None,
             next_mask=self.mask,
             final_mask=self._mask(final_masks),
+            starts=starts,
         )
 
     def close(self) -> None:

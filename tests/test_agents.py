@@ -37,7 +37,7 @@ def build(
     observation = observation_spec(vector_env.single_observation_space)
     action = action_spec(vector_env.single_action_space, squash_output=getattr(configs[0], "squash_output", False))
     envs = EnvBatch(vector_env, len(seeds), observation=observation, action=action, dtype=dtype)
-    agent = agent_class(configs, seeds, obs_size=observation.size, action=action, n_envs=n_envs, dtype=dtype)
+    agent = agent_class(configs, seeds, observation=observation, action=action, n_envs=n_envs, dtype=dtype)
     return agent, envs
 
 
@@ -139,7 +139,7 @@ def twins(case, env_id):
     agent = agent_class(
         [CONFIGS[agent_class](**settings)],
         [0],
-        obs_size=env.observation_space.shape[0],
+        observation=observation_spec(env.observation_space),
         action=action_spec(env.action_space),
         n_envs=1,
     )

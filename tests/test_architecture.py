@@ -33,6 +33,9 @@ MACHINERY = {
     "off_policy",
     "reductions",
     "masks",
+    "frames",
+    "features",
+    "sequences",
 }
 LOOP = {
     "cell",
@@ -75,7 +78,11 @@ MAY_IMPORT = {
     "distributions": {"entropy"},
     "coefficients": {"networks", "optimizers", "schedules"},  # the dual variable has an optimizer
     "networks": {"streams"},
-    "convolution": {"networks", "streams"},
+    "conv_layers": set(),
+    "convolution": {"conv_layers", "networks", "streams"},
+    "features": {"attention", "conv_layers", "convolution", "errors", "networks", "spaces", "streams"},
+    "sequences": {"recurrence"},
+    "frames": {"spaces"},
     "recurrence": {"networks", "streams"},
     "attention": {"networks", "streams"},
     "normalization": {"networks"},
@@ -98,7 +105,7 @@ MAY_IMPORT = {
     "flags": {"errors", "config"},
     "episodes": set(),
     "exploration": {"errors", "user_modules", "spaces", "vector"},
-    "vector": {"errors", "episodes", "masks", "spaces"},
+    "vector": {"errors", "episodes", "frames", "masks", "spaces"},
     "buffers": {"spaces", "vector"},
     "policies": CORE | MACHINERY,
     "on_policy": CORE | MACHINERY,
@@ -107,7 +114,9 @@ MAY_IMPORT = {
     "checkpoint": CORE | MACHINERY | BASE | {"run_directory"},
     "tracking": BASE | {"config", "run_directory"},
     "runs": CORE | MACHINERY | BASE | LOOP | {"agents"},  # their settings
-    "compare": BASE | LOOP | {"agents", "allocation", "compare", "flags", "resolve", "runs", "sb3", "spaces"},
+    "compare": BASE
+    | LOOP
+    | {"agents", "allocation", "compare", "conv_layers", "flags", "resolve", "runs", "sb3", "spaces"},
     "sb3": CORE | MACHINERY | BASE | LOOP | {"agents", "runs", "sb3"},
     "testing": CORE | MACHINERY | BASE | {"agents", "environments"},
     "agents.sb3": {"sb3"},  # a door: what people who train with it import
@@ -118,7 +127,7 @@ MAY_IMPORT = {
     "benchmarks": None,
 }
 TORCH_FREE = {
-    "", "allocation", "user_modules",
+    "", "allocation", "user_modules", "conv_layers",
     "errors", "schedules", "families", "presets", "config", "flags", "spaces", "environments", "run_directory",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "compare", "benchmarks", "envs", "cell", "resolve",

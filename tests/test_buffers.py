@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 
 from entropic_rl.buffers import Replay
-from entropic_rl.spaces import action_spec
+from entropic_rl.spaces import ObservationSpec, action_spec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
 
@@ -56,7 +56,7 @@ def add(replay, step, *, terminated=(), truncated=(), valid=None, mask=None, nex
 
 def replay_of(n, capacity=100, **ends):
     """A memory with n steps; ``ends`` maps step -> keyword arguments of that step as ``at_3={...}``."""
-    replay = Replay(capacity, R, E, 1, CHOICE)
+    replay = Replay(capacity, R, E, ObservationSpec.vector(1), CHOICE)
     for step in range(n):
         add(replay, step, **ends.get(f"at_{step}", {}))
     return replay
@@ -237,7 +237,7 @@ def test_latest_observations_that_began_no_step_are_marked():
 
 
 def test_box_actions_keep_their_shape_and_type():
-    replay = Replay(4, R, E, 1, BOX, dtype=torch.float64)
+    replay = Replay(4, R, E, ObservationSpec.vector(1), BOX, dtype=torch.float64)
     action = torch.arange(8.0, dtype=torch.float64).view(R, E, 2)
     nothing = torch.zeros(R, E, dtype=torch.float64)
     replay.add(

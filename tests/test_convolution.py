@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from entropic_rl.convolution import CNN, ConvLayer, _Patches, default_layers
+from entropic_rl.conv_layers import ConvLayer, default_layers
+from entropic_rl.convolution import CNN, _Patches
 from entropic_rl.networks import ACTIVATIONS, ParameterRows
 from entropic_rl.streams import Stream
 
@@ -29,6 +30,11 @@ def images(image=IMAGE, batch=4, dtype=torch.float64):
     return torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
 
 
+def apply(cnn, params, x):
+    """Features of flat images ``[R, B, C * H * W]``."""
+    return cnn(params, x.unflatten(-1, cnn.image).movedim(2, -1))
+
+
 def plain(cnn, named, run, x):
     """One run's features of flat images ``[B, C * H * W]`` by torch's own convolution."""
     activate = ACTIVATIONS[cnn.activation]
@@ -48,7 +54,7 @@ def test_each_run_computes_what_torchs_convolution_computes(image):
     randomise(params)
     x = images(image)
     looped = [plain(cnn, params.named(), run, x[run]) for run in range(len(SEEDS))]
-    torch.testing.assert_close(cnn(params, x), torch.stack(looped), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(apply(cnn, params, x), torch.stack(looped), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -56,7 +62,7 @@ def test_padding_stride_and_activation_are_those_of_torch(activation):
     cnn, params = build(activation=activation)
     randomise(params)
     looped = [plain(cnn, params.named(), run, images()[run]) for run in range(len(SEEDS))]
-    torch.testing.assert_close(cnn(params, images()), torch.stack(looped), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(apply(cnn, params, images()), torch.stack(looped), rtol=1e-10, atol=1e-12)
 
 
 def test_gradients_of_parameters_and_images_are_those_of_torchs_convolution():
@@ -66,7 +72,7 @@ def test_gradients_of_parameters_and_images_are_those_of_torchs_convolution():
     named = {name: tensor.clone().requires_grad_() for name, tensor in params.named().items()}
     looped = torch.stack([plain(cnn, named, run, x[run]) for run in range(len(SEEDS))])
     expected = torch.autograd.grad(looped.square().sum(), [x, *named.values()])
-    found = torch.autograd.grad(cnn(params, x).square().sum(), [x, *(params[name] for name in named)])
+    found = torch.autograd.grad(apply(cnn, params, x).square().sum(), [x, *(params[name] for name in named)])
     assert expected[0].ne(0.0).any()
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
@@ -86,21 +92,23 @@ def test_features_of_a_small_network_pass_gradcheck():
     cnn, params = build(seeds=[1, 2], image=(1, 3, 3), layers=(ConvLayer(2, 2),), activation="tanh")
     x = images((1, 3, 3), batch=2)[:2]
     views = tuple(params[name] for name in params.named())
-    assert torch.autograd.gradcheck(lambda *_: cnn(params, x), views)
+    assert torch.autograd.gradcheck(lambda *_: apply(cnn, params, x), views)
 
 
 def test_run_alone_equals_run_in_a_batch():
     (cnn, together), (_, alone) = build(), build(SEEDS[1:2])
     torch.testing.assert_close(together.values[1:2], alone.values, rtol=0.0, atol=1e-12)
-    torch.testing.assert_close(cnn(together, images())[1:2], cnn(alone, images()[1:2]), rtol=0.0, atol=1e-12)
-    together.backward(cnn(together, images()).square().sum((1, 2)))
-    alone.backward(cnn(alone, images()[1:2]).square().sum((1, 2)))
+    torch.testing.assert_close(
+        apply(cnn, together, images())[1:2], apply(cnn, alone, images()[1:2]), rtol=0.0, atol=1e-12
+    )
+    together.backward(apply(cnn, together, images()).square().sum((1, 2)))
+    alone.backward(apply(cnn, alone, images()[1:2]).square().sum((1, 2)))
     torch.testing.assert_close(together.grads[1:2], alone.grads, rtol=0.0, atol=1e-12)
 
 
 def test_gradient_of_a_run_does_not_depend_on_the_other_runs():
     cnn, params = build()
-    params.backward(cnn(params, images())[1].sum((0, 1)))
+    params.backward(apply(cnn, params, images())[1].sum((0, 1)))
     assert params.grads[1].ne(0.0).any()
     assert params.grads[[0, 2]].eq(0.0).all()
 
@@ -108,9 +116,9 @@ def test_gradient_of_a_run_does_not_depend_on_the_other_runs():
 def test_single_precision_gives_single_precision():
     cnn, params = build(dtype=torch.float32)
     _, double = build()
-    y = cnn(params, images(dtype=torch.float32))
+    y = apply(cnn, params, images(dtype=torch.float32))
     assert y.dtype == torch.float32
-    torch.testing.assert_close(y.double(), cnn(double, images()), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y.double(), apply(cnn, double, images()), rtol=1e-4, atol=1e-5)
 
 
 def test_initial_weights_are_orthogonal_with_gain_root_two_and_biases_zero():
@@ -155,7 +163,7 @@ def test_every_pixel_of_a_small_image_is_seen(side):
     image = (1, side, side)
     cnn, params = build(image=image, layers=default_layers(image), activation="sigmoid")
     x = images(image, batch=1).requires_grad_()
-    (gradient,) = torch.autograd.grad(cnn(params, x)[..., 0].sum(), x)
+    (gradient,) = torch.autograd.grad(apply(cnn, params, x)[..., 0].sum(), x)
     assert gradient.ne(0.0).all()
 
 
@@ -173,4 +181,4 @@ def test_layers_that_do_not_fit_are_refused_by_name():
 def test_network_without_convolutions_is_one_layer_over_the_pixels():
     cnn, params = build(layers=())
     assert cnn.shapes() == {"cnn.0.weight": (9 * 8 * 2, 6), "cnn.0.bias": (1, 6)}
-    assert cnn(params, images()).shape == (3, 4, 6)
+    assert apply(cnn, params, images()).shape == (3, 4, 6)

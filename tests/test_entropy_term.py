@@ -166,7 +166,7 @@ def fresh(*configs, seeds, env_id="test/Clock-v0", n_envs=2, mode=AutoresetMode.
     action = action_spec(vector_env.single_action_space, squash_output=configs[0].squash_output)
     envs = EnvBatch(vector_env, len(seeds), observation=observation, action=action, dtype=torch.float64)
     agent_class = A2C if isinstance(configs[0], A2CConfig) else PPO
-    agent = agent_class(configs, seeds, obs_size=observation.size, action=action, n_envs=n_envs, dtype=torch.float64)
+    agent = agent_class(configs, seeds, observation=observation, action=action, n_envs=n_envs, dtype=torch.float64)
     noise = torch.randn(agent.policy.params.values.shape[1], generator=torch.Generator().manual_seed(0))
     agent.policy.params.values.add_(0.5 * noise)  # so that states differ in entropy
     return agent, envs

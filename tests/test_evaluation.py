@@ -13,7 +13,7 @@ from entropic_rl.environments import make_env, make_vector_env
 from entropic_rl.errors import RunDirectoryError
 from entropic_rl.evaluation import Evaluation, evaluate, summary
 from entropic_rl.policies import ActorCritic, NetworkConfig
-from entropic_rl.spaces import action_spec, observation_spec
+from entropic_rl.spaces import ObservationSpec, action_spec, observation_spec
 from entropic_rl.streams import Stream
 
 
@@ -23,7 +23,7 @@ def policy_for(env_id, seeds=(0,), *, scale=1.0, squash_output=False, kwargs=Non
     env = make_envs(1)
     observation = observation_spec(env.single_observation_space)
     action = action_spec(env.single_action_space, squash_output=squash_output)
-    policy = ActorCritic(NetworkConfig(net_arch=(8,), **network), observation.size, action, seeds)
+    policy = ActorCritic(NetworkConfig(net_arch=(8,), **network), observation, action, seeds)
     policy.params.values.mul_(scale)
     return policy, make_envs, observation
 
@@ -248,7 +248,7 @@ def test_policy_for_other_choices_per_component_is_refused(tmp_path):
     box = gym.spaces.Box(0.0, 1.0, (2,))
     observation = observation_spec(box)
     made_for, offered = (action_spec(gym.spaces.MultiDiscrete(nvec)) for nvec in ([2, 4], [3, 3]))
-    policy = ActorCritic(NetworkConfig(net_arch=(8,)), 2, made_for, [0])
+    policy = ActorCritic(NetworkConfig(net_arch=(8,)), ObservationSpec.vector(2), made_for, [0])
     save_policy(policy, 0, tmp_path)
     with pytest.raises(RunDirectoryError, match="trained for"):
         load_policy(tmp_path, observation, offered)

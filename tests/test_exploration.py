@@ -601,7 +601,7 @@ def rows_of_training(limits, total_timesteps, *, mode=SAME_STEP, meter=True):
     observation, action = observation_spec(env.single_observation_space), action_spec(env.single_action_space)
     envs = EnvBatch(env, 2, observation=observation, action=action, success_return=1.0)
     config = A2CConfig(n_steps=4, net_arch=(4,))
-    agent = A2C([config] * 2, [0, 1], obs_size=observation.size, action=action, n_envs=2)
+    agent = A2C([config] * 2, [0, 1], observation=observation, action=action, n_envs=2)
     counted = ExplorationMeter(cells_of(env.single_observation_space), 2, 2, action=action) if meter else None
     return [record.rows for record in train(agent, envs, total_timesteps=total_timesteps, seeds=[0, 1], meter=counted)]
 

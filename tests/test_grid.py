@@ -136,7 +136,8 @@ VALUES = {
     "clip_range": [0.1, "linear:0.2:0"], "clip_range_vf": [0.2, 10], "ent_coef": [0.0, "exponential:0.1:0.001"],
     "vf_coef": [0.0, 0.5], "max_grad_norm": [0.5, 1e9], "target_kl": [0.01, 0.1], "activation": ["tanh", "relu"],
     "log_std_init": [-1.0, 0.0], "entropy": ["shannon", "tsallis:1.5"], "entropy_in": ["loss", "both"],
-    "ent_coef_unit": ["auto", "reward"],
+    "ent_coef_unit": ["auto", "reward"], "frame_stack": [1, 2], "features": ["auto", "flat"], "features_dim": [8, 16],
+    "recurrent": ["none", "gru"], "recurrent_size": [8, 16], "sequence_length": [8, 16],
 }  # fmt: skip
 
 

@@ -312,7 +312,7 @@ def build(agent_class, env_id, *, seeds=(0, 1), n_envs=2, mode=AutoresetMode.SAM
     envs = EnvBatch(vector_env, len(seeds), observation=observation, action=action, dtype=torch.float64)
     config = config or SETTINGS[agent_class]
     agent = agent_class(
-        [config] * len(seeds), seeds, obs_size=observation.size, action=action, n_envs=n_envs, dtype=torch.float64
+        [config] * len(seeds), seeds, observation=observation, action=action, n_envs=n_envs, dtype=torch.float64
     )
     return agent, envs
 

@@ -33,7 +33,7 @@ def random_policies(rules, seeds=SEEDS, **network):
     """Networks whose policies are far from uniform, and what makes their observations."""
     observation = observation_spec(rules.observation_space)
     config = NetworkConfig(net_arch=(8,), **network)
-    policy = ActorCritic(config, observation.size, action_spec(rules.action_space), seeds)
+    policy = ActorCritic(config, observation, action_spec(rules.action_space), seeds)
     noise = torch.randn(policy.params.values.shape, generator=torch.Generator().manual_seed(0))
     policy.params.values.copy_(noise)
     return policy, observation

@@ -7,7 +7,7 @@ from gymnasium import spaces
 
 from entropic_rl import distributions
 from entropic_rl.policies import ActorCritic, NetworkConfig, draw_noise
-from entropic_rl.spaces import action_spec
+from entropic_rl.spaces import ObservationSpec, action_spec
 from entropic_rl.streams import Stream
 
 BOX = spaces.Box(-1.0, 1.0, (2,))
@@ -24,7 +24,7 @@ SEEDS = [1, 2, 3]
 
 
 def build(head=HEADS["categorical"], seeds=SEEDS, dtype=torch.float64, **network):
-    return ActorCritic(NetworkConfig(net_arch=(16, 8), **network), 5, head, seeds, dtype=dtype)
+    return ActorCritic(NetworkConfig(net_arch=(16, 8), **network), ObservationSpec.vector(5), head, seeds, dtype=dtype)
 
 
 def observations(batch=7):
@@ -112,7 +112,7 @@ def test_hidden_layers_are_where_the_layout_says(share_features):
 @pytest.mark.parametrize("share_features", [False, True])
 def test_network_without_hidden_layers_is_linear(share_features):
     network = NetworkConfig(net_arch=(), share_features=share_features)
-    policy = ActorCritic(network, 5, HEADS["categorical"], SEEDS, dtype=torch.float64)
+    policy = ActorCritic(network, ObservationSpec.vector(5), HEADS["categorical"], SEEDS, dtype=torch.float64)
     x = observations()
     torch.testing.assert_close(policy.value(2.0 * x), 2.0 * policy.value(x))  # biases start at 0
 
@@ -154,7 +154,11 @@ def test_saved_policy_loads_into_another_batch(share_features, normalize_obs):
 
 def test_policy_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"do not fit this network: .*actor"):
-        build().load_state_dict(ActorCritic(NetworkConfig(net_arch=(4,)), 5, HEADS["categorical"], SEEDS).state_dict())
+        build().load_state_dict(
+            ActorCritic(
+                NetworkConfig(net_arch=(4,)), ObservationSpec.vector(5), HEADS["categorical"], SEEDS
+            ).state_dict()
+        )
 
 
 @pytest.mark.parametrize("saved_with", [False, True])

@@ -77,6 +77,12 @@ def torchs(layer, named, run, x, state):
     return outputs, last[0] if isinstance(layer, GRU) else torch.cat(last, -1)[0]
 
 
+def ending(layer, params, x, state, starts):
+    """The outputs of a sequence and its last state."""
+    outputs, states = layer(params, x, state, starts)
+    return outputs, states[:, -1]
+
+
 def looped(layer, params, x, state, starts):
     """The sequence step by step."""
     outputs = []
@@ -96,7 +102,7 @@ def close(found, expected):
 def test_each_run_computes_what_torchs_module_computes(kind):
     layer, params = randomised(kind)
     x, state, starts = sequence(layer)
-    outputs, last = layer(params, x, state, starts)
+    outputs, last = ending(layer, params, x, state, starts)
     for run in range(R):
         close((outputs[run], last[run]), torchs(layer, params.named(), run, x[run], state[run]))
 
@@ -108,7 +114,7 @@ def test_gradients_are_those_of_torchs_module(kind):
     x, state, starts = sequence(layer)
     x.requires_grad_(), state.requires_grad_()
     named = {name: tensor.clone().requires_grad_() for name, tensor in params.named().items()}
-    outputs, last = layer(params, x, state, starts)
+    outputs, last = ending(layer, params, x, state, starts)
     found = torch.autograd.grad(
         outputs.square().sum() + last.sin().sum(), [x, state, *(params[name] for name in named)]
     )
@@ -123,7 +129,7 @@ def test_gradients_are_those_of_torchs_module(kind):
 def test_a_sequence_with_starts_equals_its_steps(kind):
     layer, params = randomised(kind)
     x, state, _ = sequence(layer)
-    close(layer(params, x, state, some_starts()), looped(layer, params, x, state, some_starts()))
+    close(ending(layer, params, x, state, some_starts()), looped(layer, params, x, state, some_starts()))
 
 
 @pytest.mark.usefixtures("blocks")
@@ -137,7 +143,7 @@ def test_gradients_of_a_sequence_with_starts_equal_those_of_its_steps(kind):
         outputs, last = function(params, x, state, some_starts())
         return torch.autograd.grad(outputs.square().sum() + last.sin().sum(), wanted)
 
-    close(gradients(layer), gradients(lambda *args: looped(layer, *args)))
+    close(gradients(lambda *args: ending(layer, *args)), gradients(lambda *args: looped(layer, *args)))
 
 
 @both_kinds
@@ -145,8 +151,8 @@ def test_an_episode_that_starts_inside_a_sequence_is_the_one_that_starts_with_it
     layer, params = randomised(kind)
     x, state, starts = sequence(layer)
     starts[:, 3] = True
-    outputs, last = layer(params, x, state, starts)
-    fresh = layer(params, x[:, 3:], torch.zeros_like(state), starts[:, 3:])
+    outputs, last = ending(layer, params, x, state, starts)
+    fresh = ending(layer, params, x[:, 3:], torch.zeros_like(state), starts[:, 3:])
     close((outputs[:, 3:], last), fresh)
 
 
@@ -155,7 +161,7 @@ def test_no_gradient_flows_over_a_start(kind):
     layer, params = randomised(kind)
     x, state, starts = sequence(layer)
     starts[1, 3, 2] = True
-    outputs, _ = layer(params, x.requires_grad_(), state.requires_grad_(), starts)
+    outputs, _ = ending(layer, params, x.requires_grad_(), state.requires_grad_(), starts)
     by_x, by_state = torch.autograd.grad(outputs[:, 3:].square().sum(), [x, state])
     assert by_x[1, :3, 2].eq(0.0).all()
     assert by_state[1, 2].eq(0.0).all()
@@ -169,7 +175,7 @@ def test_a_state_that_is_not_finite_ends_with_its_episode(kind):
     layer, params = randomised(kind)
     x, state, starts = sequence(layer)
     starts[:, 0] = True
-    outputs, last = layer(params, x, torch.full_like(state, torch.nan), starts)
+    outputs, last = ending(layer, params, x, torch.full_like(state, torch.nan), starts)
     assert outputs.isfinite().all()
     assert last.isfinite().all()
 
@@ -179,9 +185,9 @@ def test_sequences_in_two_halves_equal_the_whole(kind):
     layer, params = randomised(kind)
     x, state, _ = sequence(layer)
     starts = some_starts()
-    whole, last = layer(params, x, state, starts)
-    first, middle = layer(params, x[:, :4], state, starts[:, :4])
-    second, end = layer(params, x[:, 4:], middle, starts[:, 4:])
+    whole, last = ending(layer, params, x, state, starts)
+    first, middle = ending(layer, params, x[:, :4], state, starts[:, :4])
+    second, end = ending(layer, params, x[:, 4:], middle, starts[:, 4:])
     close((whole, last), (torch.cat([first, second], 1), end))
 
 
@@ -194,7 +200,7 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(kind):
     views = tuple(params[name] for name in params.named())
 
     def outputs(x, state, *_):
-        return layer(params, x, state, starts)
+        return ending(layer, params, x, state, starts)
 
     assert torch.autograd.gradcheck(outputs, (x, state, *views))
     assert torch.autograd.gradgradcheck(outputs, (x, state, *views))
@@ -206,7 +212,7 @@ def test_run_alone_equals_run_in_a_batch(kind):
     close([together.values[1:2]], [alone.values])
     x, state, _ = sequence(layer)
     starts = some_starts()
-    many, one = layer(together, x, state, starts), layer(alone, x[1:2], state[1:2], starts[1:2])
+    many, one = ending(layer, together, x, state, starts), ending(layer, alone, x[1:2], state[1:2], starts[1:2])
     close([tensor[1:2] for tensor in many], one)
     together.backward(many[0].square().sum((1, 2, 3)))
     alone.backward(one[0].square().sum((1, 2, 3)))
@@ -216,7 +222,7 @@ def test_run_alone_equals_run_in_a_batch(kind):
 @both_kinds
 def test_gradient_of_a_run_does_not_depend_on_the_other_runs(kind):
     layer, params = randomised(kind)
-    params.backward(layer(params, *sequence(layer))[0][1].sum((0, 1, 2)))
+    params.backward(ending(layer, params, *sequence(layer))[0][1].sum((0, 1, 2)))
     assert params.grads[1].ne(0.0).any()
     assert params.grads[[0, 2]].eq(0.0).all()
 
@@ -225,9 +231,9 @@ def test_gradient_of_a_run_does_not_depend_on_the_other_runs(kind):
 def test_single_precision_gives_single_precision(kind):
     (layer, single), (_, double) = build(kind, dtype=torch.float32), build(kind)
     x, state, starts = sequence(layer)
-    outputs, last = layer(single, x.float(), state.float(), starts)
+    outputs, last = ending(layer, single, x.float(), state.float(), starts)
     assert outputs.dtype == last.dtype == torch.float32
-    torch.testing.assert_close(outputs.double(), layer(double, x, state, starts)[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outputs.double(), ending(layer, double, x, state, starts)[0], rtol=1e-4, atol=1e-5)
 
 
 @both_kinds

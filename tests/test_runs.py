@@ -185,9 +185,7 @@ def trained(agent_class, cells, env_id, backend, *, iterations=10, n_envs=2):
     with pytest.MonkeyPatch.context() as monkeypatch:
         words = record_words(monkeypatch)
         envs = EnvBatch(vector_env, len(cells), observation=observation, action=action, dtype=torch.float64)
-        agent = agent_class(
-            configs, seeds, obs_size=observation.size, action=action, n_envs=n_envs, dtype=torch.float64
-        )
+        agent = agent_class(configs, seeds, observation=observation, action=action, n_envs=n_envs, dtype=torch.float64)
         act = agent.act
 
         def watched(obs, mask):

@@ -17,7 +17,7 @@ from entropic_rl.agents import SAC, DiscreteSAC, DiscreteSACConfig, SACConfig
 from entropic_rl.buffers import Batch
 from entropic_rl.environments import make_vector_env
 from entropic_rl.families import EntropyFamily
-from entropic_rl.spaces import action_spec, observation_spec
+from entropic_rl.spaces import ObservationSpec, action_spec, observation_spec
 from entropic_rl.streams import Stream
 from entropic_rl.training import train
 from entropic_rl.vector import EnvBatch, Transition
@@ -38,7 +38,7 @@ def agent_of(name, *settings, n_envs=2, seeds=None, dtype=torch.float64):
     agent = agent_class(
         [replace(config, **changes) for changes in settings],
         seeds or range(len(settings)),
-        obs_size=D,
+        observation=ObservationSpec.vector(D),
         action=action,
         n_envs=n_envs,
         dtype=dtype,
@@ -176,7 +176,7 @@ def twins(request, monkeypatch):
     models = [sb3_model(seed, **settings) for seed in (1, 2)]
     config = SACConfig(**SHARED, **settings, net_arch=(16, 16), buffer_size=10)
     action = action_spec(models[0].action_space, squash_output=True)
-    agent = SAC([config] * 2, [0, 1], obs_size=2, action=action, n_envs=1)
+    agent = SAC([config] * 2, [0, 1], observation=ObservationSpec.vector(2), action=action, n_envs=1)
     (actor, critic), (_, target) = states_of(models), states_of(models, "critic_target")
     agent.policy.params.load(actor)
     agent.critics.params.load(critic)
@@ -604,7 +604,7 @@ def build(name, configs, seeds, env_id, *, n_envs=2, dtype=torch.float64, mode=A
     action = action_spec(vector_env.single_action_space, squash_output=name == "sac")
     envs = EnvBatch(vector_env, len(seeds), observation=observation, action=action, dtype=dtype)
     agent_class = AGENTS[name][0]
-    agent = agent_class(configs, seeds, obs_size=observation.size, action=action, n_envs=n_envs, dtype=dtype)
+    agent = agent_class(configs, seeds, observation=observation, action=action, n_envs=n_envs, dtype=dtype)
     return agent, envs
 
 

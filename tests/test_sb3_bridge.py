@@ -517,11 +517,13 @@ def policy_of(env, *, net_arch=(16, 8), n_runs=1, squash=False, **network):
     squash = squash or network.get("state_dependent_std", False)
     config = NetworkConfig(net_arch=net_arch, **network)
     action = action_spec(env.action_space, squash_output=squash)
-    policy = ActorCritic(config, observation_spec(env.observation_space).size, action, range(n_runs))
+    policy = ActorCritic(config, observation_spec(env.observation_space), action, range(n_runs))
     generator = torch.Generator().manual_seed(0)
     policy.params.values.add_(0.3 * torch.randn(policy.params.values.shape, generator=generator))
     if policy.normalizer is not None:
-        policy.normalize(3.0 + 2.0 * torch.randn(n_runs, 500, policy.obs_size, generator=generator), update=True)
+        policy.normalize(
+            3.0 + 2.0 * torch.randn(n_runs, 500, policy.observation.size, generator=generator), update=True
+        )
     return policy
 
 
@@ -752,7 +754,7 @@ def test_nothing_but_the_policys_tensors_is_read(tmp_path):
         policy__optimizer__pth=bomb,
         policy__pth=torched(model_of("PPO").policy.state_dict()),
     )
-    assert from_sb3(path, "CartPole-v1").obs_size == 4
+    assert from_sb3(path, "CartPole-v1").observation.size == 4
     assert not (tmp_path / "ran").exists()
 
 

@@ -20,7 +20,7 @@ def start(config, seeds=(0,), *, env_id="CartPole-v1", n_envs=2, **kwargs):
     observation = observation_spec(vector_env.single_observation_space)
     action = action_spec(vector_env.single_action_space)
     agent_class = {PPOConfig: PPO, A2CConfig: A2C}[type(config)]
-    agent = agent_class([config] * len(seeds), seeds, obs_size=observation.size, action=action, n_envs=n_envs)
+    agent = agent_class([config] * len(seeds), seeds, observation=observation, action=action, n_envs=n_envs)
     return agent, EnvBatch(vector_env, len(seeds), observation=observation, action=action)
 
 

@@ -44,7 +44,7 @@ def play(agent_class: Any, run: RunConfig, configs: Sequence[Any], size: int, n_
     env = make_vector_env("entropic_rl/DeepSea-v0", len(seeds) * run.n_envs, {"size": size}, backend="batched")
     observation, action = observation_spec(env.single_observation_space), action_spec(env.single_action_space)
     envs = EnvBatch(env, len(seeds), observation=observation, action=action, success_return=_SUCCESS)
-    agent = agent_class(repeated, seeds, obs_size=observation.size, action=action, n_envs=run.n_envs)
+    agent = agent_class(repeated, seeds, observation=observation, action=action, n_envs=run.n_envs)
     solved_at: list[int | None] = [None] * len(seeds)
     rollout = agent.steps_per_update * run.n_envs
     steps = MAX_EPISODES * size // rollout * rollout  # whole rollouts that stay within the episodes allowed

@@ -62,7 +62,7 @@ def _ours(widths: tuple[int, ...], n_runs: int) -> Callable[[int], Any]:
     observation = observation_spec(vector_env.single_observation_space)
     action = action_head(config, vector_env.single_action_space)
     envs = EnvBatch(vector_env, n_runs, observation=observation, action=action)
-    agent = SAC([config] * n_runs, seeds, obs_size=observation.size, action=action, n_envs=1)
+    agent = SAC([config] * n_runs, seeds, observation=observation, action=action, n_envs=1)
     obs = envs.reset(Stream(seeds, "environment").seeds(1))
     for _ in range(_WARM_UP):
         transition = envs.step(agent.act(obs))

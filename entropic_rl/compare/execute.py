@@ -161,7 +161,7 @@ def _estimate(cells: Sequence[Cell]) -> int:
     env = make_env(run.env, run.env_kwargs)
     try:
         action = action_spec(env.action_space, squash_output=getattr(config, "squash_output", False))
-        return estimate_batch(cells, observation_spec(env.observation_space), action)
+        return estimate_batch(cells, observation_spec(env.observation_space).stacked(run.frame_stack), action)
     finally:
         env.close()
 

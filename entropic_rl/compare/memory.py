@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from entropic_rl.cell import Cell
-from entropic_rl.spaces import ActionSpec, ObservationSpec
+from entropic_rl.conv_layers import default_features, default_layers, map_sizes, patch_numbers
+from entropic_rl.spaces import ActionSpec, ObservationSpec, picture_size
 
 __all__ = ["available_memory", "estimate_batch"]
 
@@ -21,6 +23,7 @@ _BARE = 285 * _MIB  # a process with torch, the agents and the pictures loaded (
 _SB3 = 370 * _MIB  # with Stable-Baselines3
 _REMEMBERED = 2**22  # numbers of observations that wait to be counted, at most
 _ROWS = 500  # of a record, about
+_BLOCK = 2**24  # numbers in the patches of the pictures that are looked at together
 
 
 def estimate_batch(cells: Sequence[Cell], observation: ObservationSpec, action: ActionSpec) -> int:
@@ -40,26 +43,59 @@ def estimate_batch(cells: Sequence[Cell], observation: ObservationSpec, action: 
         )
     samples = config.n_steps * run.n_envs
     batch = min(getattr(config, "batch_size", samples), samples)
+    extra = _extra(config, observation)
     widths = [*config.net_arch, action.n_outputs]
-    params = 2 * sum(a * b + b for a, b in zip([observation.size, *widths], widths, strict=False))
+    params = extra.params + 2 * sum(a * b + b for a, b in zip([extra.n_outputs, *widths], widths, strict=False))
     event = action.n_outputs if action.is_continuous else 1
     numbers = {
         "parameters, gradients, optimizer, temporaries": 9 * params,
         "rollout": samples * (observation.size + event + action.n_outputs + 8),
         "its samples, twice": 2 * samples * (observation.size + event + 6),
         "values and log-probabilities of all samples": int(4.5 * samples * max(widths)),
-        "activations of a minibatch and their gradients": 4 * 2 * batch * sum(widths),
+        "activations of a minibatch and their gradients": 4 * 2 * batch * sum(widths) + 2 * batch * extra.activations,
+        "features of all samples": samples * extra.n_outputs + min(_BLOCK, samples * extra.activations),
     }
     return _BARE + n_runs * sum(numbers.values()) * _FLOAT + _meter(cells, observation)
 
 
 def _off_policy(config: Any, total_timesteps: int, observation: ObservationSpec, action: ActionSpec) -> int:
     """Bytes of an off-policy run: its memory as far as it will be filled, two critics with targets, an actor."""
-    remembered = min(config.buffer_size, total_timesteps) * (2 * observation.size + action.n_outputs + 2)
-    widths = [observation.size + action.n_outputs, *config.net_arch, 2 * action.n_outputs]
-    params = sum(a * b + b for a, b in pairwise(widths))
-    activations = 4 * 2 * 3 * config.batch_size * sum(widths)
-    return (remembered + 9 * 4 * params + activations) * _FLOAT
+    seen = 2 * observation.size * (1 if observation.image else _FLOAT)  # pictures are kept as bytes
+    remembered = min(config.buffer_size, total_timesteps) * (seen + (action.n_outputs + 2) * _FLOAT)
+    extra = _extra(config, observation)
+    widths = [extra.n_outputs + action.n_outputs, *config.net_arch, 2 * action.n_outputs]
+    params = extra.params + sum(a * b + b for a, b in pairwise(widths))
+    activations = config.batch_size * (4 * 2 * 3 * sum(widths) + 2 * 5 * extra.activations)
+    return remembered + (9 * 4 * params + activations) * _FLOAT
+
+
+class _Extra(NamedTuple):
+    """What lies before the hidden layers: numbers it gives, parameters, numbers that a sample leaves for gradients."""
+
+    n_outputs: int
+    params: int
+    activations: int
+
+
+def _extra(config: Any, observation: ObservationSpec) -> _Extra:
+    """What is computed before the hidden layers: convolutions, attention, memory."""
+    kind, frames = getattr(config, "features", "flat"), observation.frames
+    found = _Extra(observation.size, 0, 0)
+    if observation.image is not None and kind != "flat":
+        height, width, channels = picture_size(observation.image)
+        stacked = (channels * frames, height, width)
+        layers = default_layers(stacked)
+        n = config.features_dim or default_features(stacked)
+        maps = [math.prod(size) for size in map_sizes(stacked, layers)]
+        found = _Extra(n, maps[-1] * n, patch_numbers(stacked, layers) + 2 * sum(maps[1:]))
+    elif kind == "attention":
+        n = config.features_dim or 32
+        found = _Extra(n, 24 * n * n, 40 * n * frames)
+    if getattr(config, "recurrent", "none") != "none":
+        n, gates = config.recurrent_size, 4 if config.recurrent == "lstm" else 3
+        weights = gates * n * (found.n_outputs + n)
+        found = _Extra(n, found.params + weights, found.activations + 4 * gates * n)
+    return found
 
 
 def _meter(cells: Sequence[Cell], observation: ObservationSpec) -> int:
@@ -71,6 +107,7 @@ def _meter(cells: Sequence[Cell], observation: ObservationSpec) -> int:
         max(run.total_timesteps / _ROWS, _steps_per_update(cells[0].config) * run.n_envs)
         * len(cells)
         * observation.size
+        // observation.frames
     )
     return int(3 * min(waiting, _REMEMBERED) * _FLOAT)
 

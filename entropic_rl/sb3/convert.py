@@ -116,6 +116,8 @@ def _check(policy: ActorCritic, envs: Any, algorithm: str) -> None:
         flaws.append("Stable-Baselines3 has no soft actor-critic for Discrete actions, and its PPO needs a critic")
     elif algorithm not in (("SAC",) if own == "SAC" else ("PPO", "A2C")):
         flaws.append(f"algorithm: this policy is one of {own}, got {algorithm!r}")
+    if network.recurrent != "none" or network.features == "attention" or policy.observation.frames > 1:
+        flaws.append("memory, attention and stacked observations are not Stable-Baselines3's")
     if is_pixels(observation):
         flaws.append("images: Stable-Baselines3 orders their numbers otherwise")
     elif policy.normalizer is not None and not isinstance(observation, spaces.Box):
@@ -127,9 +129,9 @@ def _check(policy: ActorCritic, envs: Any, algorithm: str) -> None:
     if has_start(observation) or has_start(space):
         flaws.append("Stable-Baselines3 takes no space that does not start at 0")
     offered = _described(action_spec(space, squash_output=action.kind == "tanh-gaussian"))
-    if observation_spec(observation).size != policy.obs_size or offered != _described(action):
+    if observation_spec(observation).size != policy.observation.size or offered != _described(action):
         flaws.append(
-            f"the policy takes {policy.obs_size} numbers to {_described(action)}, unlike {observation}, {space}"
+            f"the policy takes {policy.observation.size} numbers to {_described(action)}, unlike {observation}, {space}"
         )
     if flaws:
         raise ConfigError(f"to_sb3: {'; '.join(flaws)}")

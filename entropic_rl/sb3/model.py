@@ -21,6 +21,7 @@ from entropic_rl.environments import make_env
 from entropic_rl.errors import ConfigError, EnvError
 from entropic_rl.sb3.settings import check_sb3_settings
 from entropic_rl.schedules import Schedule
+from entropic_rl.spaces import is_pixels
 
 __all__ = ["ACTIVATIONS", "action_units", "has_start", "make_sb3_envs", "make_sb3_model", "normalized", "one_line"]
 
@@ -38,6 +39,7 @@ ACTIVATIONS = {
 _NOT_PASSED = {
     "net_arch", "activation", "log_std_init", "normalize_obs", "normalize_reward", "share_features", "squash_output",
     "ent_coef_unit", "entropy", "entropy_in",
+    "features", "features_dim", "recurrent", "recurrent_size", "sequence_length",
 }  # fmt: skip
 
 
@@ -81,6 +83,8 @@ def make_sb3_model(agent: str, config: Any, envs: Any, *, seed: int, device: tor
         ConfigError: it has no counterpart of a setting, or cannot take this environment.
     """
     check_sb3_settings(agent, config)
+    if is_pixels(envs.observation_space) and getattr(config, "features", "flat") != "flat":
+        raise ConfigError(f"{agent} sees pictures as vectors here; give --features flat, to all that are compared")
     passed = [field.name for field in dataclasses.fields(config) if field.name not in _NOT_PASSED]
     options = {name: _counterpart(name, getattr(config, name)) for name in passed}
     policy = "MultiInputPolicy" if isinstance(envs.observation_space, spaces.Dict) else "MlpPolicy"

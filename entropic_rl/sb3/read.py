@@ -19,7 +19,7 @@ from entropic_rl.networks import ACTIVATIONS
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.sb3.model import action_units, one_line
 from entropic_rl.sb3.names import ACTOR, CRITIC, SAC_ACTOR, layers, rescale
-from entropic_rl.spaces import action_spec, is_pixels, observation_spec
+from entropic_rl.spaces import ObservationSpec, action_spec, is_pixels, observation_spec
 
 __all__ = ["from_sb3"]
 
@@ -63,7 +63,7 @@ def from_sb3(path: str | Path, env: Any = None, *, activation: str | None = None
         state_dependent_std=squashed,
         normalize_obs=normalizer is not None,
     )
-    policy = ActorCritic(network, sizes[0], action, [0])
+    policy = ActorCritic(network, ObservationSpec.vector(sizes[0]), action, [0])
     try:
         if "log_std" in params:
             rescale(params, len(widths), *action_units(space), inward=True)

@@ -35,7 +35,13 @@ __all__ = ["check_sb3_settings", "sb3_settings"]
 _SUFFIX = "Settings"
 _SHARED: dict[str, type[Any]] = {"PPO": PPOConfig, "A2C": A2CConfig}
 _NO_COUNTERPART = ("share_features", "squash_output")
-_PLAIN_ENTROPY = {"entropy": "shannon", "entropy_in": "loss", "ent_coef_unit": "auto"}
+_PLAIN = {
+    "entropy": ("shannon",),
+    "entropy_in": ("loss",),
+    "ent_coef_unit": ("auto",),
+    "recurrent": ("none",),
+    "features": ("auto", "flat"),
+}
 _SCALARS = (bool, int, float, str)
 
 # The comparison's business, or neither a number, a switch nor a text.
@@ -75,9 +81,9 @@ def check_sb3_settings(agent: str, config: Any) -> None:
         if getattr(config, name, False)
     ]
     flaws += [
-        f"{name}: Stable-Baselines3 has no counterpart to compare with; leave it at {plain}"
-        for name, plain in _PLAIN_ENTROPY.items()
-        if getattr(config, name, plain) != plain
+        f"{name}: Stable-Baselines3 has no counterpart to compare with; leave it at {plain[0]}"
+        for name, plain in _PLAIN.items()
+        if getattr(config, name, plain[0]) not in plain
     ]
     if isinstance(config, PPOConfig | A2CConfig) and isinstance(config.ent_coef, str):
         flaws.append(
