@@ -102,7 +102,8 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--episodes", type=int, default=100, metavar="N", help="episodes to run [100]")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", type=int, default=20_000, metavar="N", help="seed of starts and noise [20000]")
-    parser.add_argument("--env", metavar="ID", help="another environment with the same spaces [the training's]")
+    parser.add_argument("--env", metavar="ID",
+                        help="another environment with the same spaces, wrapped alike [the training's]")  # fmt: skip
     parser.add_argument("--gym-packages", nargs="*", default=(), metavar="NAME",
                         help="packages that register environments, to import first [the training's]")  # fmt: skip
     parser.add_argument("--max-steps", type=int, default=10_000, metavar="N", help="cut episodes off there [10000]")

@@ -21,6 +21,7 @@ from typing_extensions import Doc
 
 from entropic_rl.errors import ConfigError
 from entropic_rl.schedules import Schedule, parse_coefficient
+from entropic_rl.wrappers import parse_wrapper
 
 __all__ = ["RunConfig", "build", "field_docs", "load_yaml", "settings"]
 
@@ -87,6 +88,15 @@ def _whole(value: Any) -> Any:
         return value
 
 
+def _wrapper(text: str) -> str:
+    """The text of a wrapper, if it has the form of one."""
+    parse_wrapper(text)
+    return text.strip()
+
+
+Wrapper = Annotated[str, AfterValidator(_wrapper)]
+"""A Gymnasium wrapper, ``MODULE:CLASS`` or ``MODULE:CLASS(name=value, ...)``."""
+
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 Natural = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 
@@ -104,11 +114,18 @@ class RunConfig:
     )
     frame_stack: Annotated[Count, Doc("latest observations that the agent sees at once")] = 1
     gym_packages: Annotated[tuple[str, ...], Doc("packages to import first, because they register environments")] = ()
+    env_wrappers: Annotated[
+        tuple[Wrapper, ...],
+        Doc(
+            "Gymnasium wrappers to put around each environment, innermost first, as MODULE:CLASS or, in quotes, "
+            "MODULE:CLASS(name=value, ...); they need the backend sync or async"
+        ),
+    ] = ()
     env_backend: Annotated[
         Literal["auto", "batched", "sync", "async"],
         Doc(
             "how environments are stepped: all by one program (batched, for the ids that have it), one by one (sync), "
-            "or in a process each (async); auto: batched where it is the same environment, else sync"
+            "or in a process each (async); auto: batched where it is the same environment without wrappers, else sync"
         ),
     ] = "auto"
     device: Annotated[

@@ -16,8 +16,10 @@ import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 import entropic_rl.envs as own  # registers its ids
-from entropic_rl.errors import EnvError
+from entropic_rl.errors import EnvError, first_line
+from entropic_rl.extras import missing_package
 from entropic_rl.user_modules import import_user_module
+from entropic_rl.wrappers import WrapperError, put_around
 
 __all__ = [
     "Backend",
@@ -33,7 +35,6 @@ Backend = Literal["auto", "batched", "sync", "async"]
 """How copies are stepped: all at once by one program (batched), one by one here (sync), in a process each (async)."""
 
 _PACKAGES = {"ALE": "ale_py", "MiniGrid": "minigrid", "BabyAI": "minigrid"}
-_EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari", "atari": "atari", "minigrid": "minigrid"}
 
 
 def import_gym_packages(packages: Sequence[str]) -> None:
@@ -46,33 +47,42 @@ def import_gym_packages(packages: Sequence[str]) -> None:
         try:
             import_user_module(package)
         except ImportError as error:
+            if missing := missing_package(error):
+                raise EnvError(f"--gym-packages: {package!r} needs {missing}") from None
             raise EnvError(f"--gym-packages: cannot import {package!r} ({error}); install it or fix the name") from None
 
 
-def make_env(env_id: str, kwargs: Mapping[str, Any] | None = None, **options: Any) -> gym.Env[Any, Any]:
-    """One environment by id.
+def make_env(
+    env_id: str, kwargs: Mapping[str, Any] | None = None, *, wrappers: Sequence[str] = (), **options: Any
+) -> gym.Env[Any, Any]:
+    """One environment by id, with wrappers put around it, the first one innermost.
 
     Raises:
-        EnvError: unknown id (with a suggestion), missing extra (with the ``pip install``), or unsuitable arguments.
+        EnvError: unknown id (with a suggestion), missing extra (with the ``pip install``), unsuitable arguments, or
+            a wrapper that is none or refuses.
     """
     with _clear_errors(env_id, kwargs):
-        return gym.make(env_id, **(kwargs or {}), **options)
+        return put_around(gym.make(env_id, **(kwargs or {}), **options), wrappers)
 
 
-def _require_batched(env_id: str) -> str:
+def _require_batched(env_id: str, wrappers: Sequence[str]) -> str:
     """The id of an environment's batched version.
 
     Raises:
-        gymnasium.error.Error: the id is unknown, or has none.
+        gymnasium.error.Error: the id is unknown, or has none, or there are wrappers.
     """
     gym.spec(env_id)  # an unknown id is told as such
+    if wrappers:
+        raise gym.error.Error(
+            "batched environments have no copies to put --env-wrappers around; use --env-backend sync or async"
+        )
     if (batched := _batched_id(env_id)) is None:
         known = ", ".join(name for name in gym.registry if name == _batched_id(name))
         raise gym.error.Error(f"it has no batched version, these have: {known}; use --env-backend sync")
     return batched
 
 
-def check_backend(env_id: str, kwargs: Mapping[str, Any], backend: Backend) -> None:
+def check_backend(env_id: str, kwargs: Mapping[str, Any], backend: Backend, *, wrappers: Sequence[str] = ()) -> None:
     """Refuse a backend that the environment does not have, without making one.
 
     Raises:
@@ -80,7 +90,7 @@ def check_backend(env_id: str, kwargs: Mapping[str, Any], backend: Backend) -> N
     """
     if backend == "batched":
         with _clear_errors(env_id, kwargs):
-            _require_batched(env_id)
+            _require_batched(env_id, wrappers)
 
 
 def make_vector_env(
@@ -89,6 +99,7 @@ def make_vector_env(
     kwargs: Mapping[str, Any] | None = None,
     *,
     backend: Backend = "auto",
+    wrappers: Sequence[str] = (),
     autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     device: Any = "cpu",
     wrap: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None = None,
@@ -103,27 +114,28 @@ def make_vector_env(
         n: copies.
         kwargs: arguments of the environment.
         backend: how copies are stepped; ``auto`` as :func:`choose_backend`, unless the other arguments need ``sync``.
+        wrappers: put around each copy, the first one innermost, as :mod:`entropic_rl.wrappers` reads them.
         autoreset_mode: what happens at the end of an episode.
         device: of a batched environment.
-        wrap: put around each copy; there are none to put it around in a batched environment.
+        wrap: put around each copy and its wrappers; there are none to put it around in a batched environment.
 
     Raises:
-        EnvError: as :func:`make_env`; ``batched`` for an id without a batched version.
+        EnvError: as :func:`make_env`; ``batched`` for an id without a batched version, or with wrappers.
     """
     if backend == "auto":
         needs_copies = wrap is not None or autoreset_mode is AutoresetMode.NEXT_STEP
-        backend = "sync" if needs_copies else choose_backend(env_id, kwargs)
+        backend = "sync" if needs_copies else choose_backend(env_id, kwargs, wrappers=wrappers)
     with _clear_errors(env_id, kwargs):
         if backend == "batched":
             return gym.make_vec(
-                _require_batched(env_id),
+                _require_batched(env_id, wrappers),
                 n,
                 vectorization_mode="vector_entry_point",
                 autoreset_mode=autoreset_mode,
                 device=device,
                 **(kwargs or {}),
             )
-        makers = [partial(_make_one, env_id, kwargs or {}, wrap)] * n
+        makers = [partial(_make_one, env_id, kwargs or {}, wrappers, wrap)] * n
         if backend == "sync":
             return SyncVectorEnv(makers, autoreset_mode=autoreset_mode)
         vector_env = AsyncVectorEnv(makers, autoreset_mode=autoreset_mode)
@@ -138,12 +150,14 @@ def reward_threshold(env_id: str) -> float | None:
     return None if spec is None else spec.reward_threshold
 
 
-def choose_backend(env_id: str, kwargs: Mapping[str, Any] | None = None) -> Literal["batched", "sync"]:
+def choose_backend(
+    env_id: str, kwargs: Mapping[str, Any] | None = None, *, wrappers: Sequence[str] = ()
+) -> Literal["batched", "sync"]:
     """``batched`` if this toolkit has the environment batched and that version takes these arguments, else ``sync``.
 
     ``CartPole-v1`` and the like are stepped by the batched version of the same rules, ``entropic_rl/CartPole-v1``.
     """
-    if _batched_id(env_id) is None:
+    if wrappers or _batched_id(env_id) is None:
         return "sync"
     try:
         make_vector_env(env_id, 1, kwargs, backend="batched").close()
@@ -160,9 +174,12 @@ def _batched_id(env_id: str) -> str | None:
 
 
 def _make_one(
-    env_id: str, kwargs: Mapping[str, Any], wrap: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None
+    env_id: str,
+    kwargs: Mapping[str, Any],
+    wrappers: Sequence[str],
+    wrap: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None,
 ) -> gym.Env[Any, Any]:
-    env = gym.make(env_id, disable_env_checker=True, **kwargs)
+    env = put_around(gym.make(env_id, disable_env_checker=True, **kwargs), wrappers)
     return env if wrap is None else wrap(env)
 
 
@@ -172,6 +189,8 @@ def _clear_errors(env_id: str, kwargs: Mapping[str, Any] | None) -> Iterator[Non
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*is out of date.*")
             yield
+    except WrapperError:
+        raise
     except EnvError as error:  # one of our own refuses its arguments
         raise EnvError(f"env {env_id!r}: {error}; check --env-kwargs") from None
     except gym.error.DependencyNotInstalled as error:
@@ -179,9 +198,9 @@ def _clear_errors(env_id: str, kwargs: Mapping[str, Any] | None) -> Iterator[Non
     except gym.error.UnregisteredEnv as error:
         raise EnvError(_unknown_id(env_id, error)) from None
     except gym.error.Error as error:
-        raise EnvError(f"cannot make env {env_id!r}: {_first_line(error)}") from None
+        raise EnvError(f"cannot make env {env_id!r}: {first_line(error)}") from None
     except TypeError as error:
-        cause = _first_line(error).partition(" was raised")[0]
+        cause = first_line(error).partition(" was raised")[0]
         raise EnvError(
             f"env {env_id!r} does not take the arguments {dict(kwargs or {})}: {cause}; check --env-kwargs"
         ) from None
@@ -190,7 +209,7 @@ def _clear_errors(env_id: str, kwargs: Mapping[str, Any] | None) -> Iterator[Non
     except Exception as error:  # an environment may raise anything
         raise EnvError(
             f"env {env_id!r} cannot be made with the arguments {dict(kwargs or {})}: {type(error).__name__}: "
-            f"{_first_line(error)}; check --env-kwargs"
+            f"{first_line(error)}; check --env-kwargs"
         ) from error
 
 
@@ -211,16 +230,5 @@ def _unknown_id(env_id: str, error: Exception) -> str:
 
 
 def _missing_dependency(env_id: str, error: Exception) -> str:
-    text = str(error).lower()
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        text += error.name.lower()
-    extra = next((extra for key, extra in _EXTRAS.items() if key in text), None)
-    if extra == "box2d":
-        return f'env {env_id!r} needs Box2D, which is not installed; run: pip install "entropic-rl[box2d]"'
-    if extra:
-        return f'env {env_id!r} needs an extra that is not installed; run: pip install "gymnasium[{extra}]"'
-    return f"env {env_id!r} needs a package that is not installed: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0].rstrip(".")
+    missing = missing_package(error) or f"a package that is not installed: {first_line(error)}"
+    return f"env {env_id!r} needs {missing}"

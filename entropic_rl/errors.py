@@ -23,3 +23,8 @@ class EnvError(UserError):
 
 class RunDirectoryError(UserError):
     """A run directory cannot be written, is not empty, or does not hold what is asked of it."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error of others says first, for one of ours."""
+    return str(error).strip().split("\n", 1)[0].rstrip(".")

@@ -40,7 +40,7 @@ def evaluate_directory(
         episodes: how many to run.
         deterministic: take the likeliest action instead of a sample.
         seed: of the episodes' starts and of the sampling noise.
-        env: another environment than the training's, with the same spaces.
+        env: another environment than the training's, with the same spaces once the training's wrappers are around it.
         max_steps: episodes are cut off there.
         device: where the policy runs.
         render: show the episodes in a window.
@@ -59,7 +59,7 @@ def evaluate_directory(
     if watched:
         kwargs = {**kwargs, "render_mode": "human" if render else "rgb_array"}
     backend: Backend = "sync" if watched else run.env_backend if env is None else "auto"
-    probe = make_env(env_id, kwargs)
+    probe = make_env(env_id, kwargs, wrappers=run.env_wrappers)
     observation = observation_spec(probe.observation_space).stacked(run.frame_stack)
     action = action_head(config, probe.action_space)
     probe.close()
@@ -74,7 +74,15 @@ def evaluate_directory(
     policy = load_policy(directory, observation, action, device=load_device(device))
     [result] = evaluate(
         policy,
-        lambda n: make_vector_env(env_id, n, kwargs, backend=backend, wrap=wrap, autoreset_mode=AutoresetMode.DISABLED),
+        partial(
+            make_vector_env,
+            env_id,
+            kwargs=kwargs,
+            backend=backend,
+            wrappers=run.env_wrappers,
+            wrap=wrap,
+            autoreset_mode=AutoresetMode.DISABLED,
+        ),
         observation,
         episodes=episodes,
         deterministic=deterministic,

@@ -31,7 +31,7 @@ def settle(cell: Cell) -> Cell:
     run = cell.run
     settled: dict[str, Any] = {}
     if run.env_backend == "auto":
-        settled["env_backend"] = choose_backend(run.env, run.env_kwargs)
+        settled["env_backend"] = choose_backend(run.env, run.env_kwargs, wrappers=run.env_wrappers)
     if run.success_return is None:
         settled["success_return"] = reward_threshold(run.env)
     return replace(cell, run=replace(run, **settled))

@@ -111,8 +111,8 @@ def check_environment(run: RunConfig, config: Any) -> float | None:
     from entropic_rl.spaces import check_features, observation_spec
 
     import_gym_packages(run.gym_packages)
-    check_backend(run.env, run.env_kwargs, run.env_backend)
-    env = make_env(run.env, run.env_kwargs)
+    check_backend(run.env, run.env_kwargs, run.env_backend, wrappers=run.env_wrappers)
+    env = make_env(run.env, run.env_kwargs, wrappers=run.env_wrappers)
     try:
         observation = observation_spec(env.observation_space).stacked(run.frame_stack)
         check_features(getattr(config, "features", "auto"), observation)

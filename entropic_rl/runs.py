@@ -68,7 +68,14 @@ def train_cells(
     cells = [settle(cell) for cell in cells]
     run, seeds = cells[0].run, [cell.run.seed for cell in cells]
     device = load_device(run.device)
-    make_envs = partial(make_vector_env, run.env, kwargs=run.env_kwargs, backend=run.env_backend, device=device)
+    make_envs = partial(
+        make_vector_env,
+        run.env,
+        kwargs=run.env_kwargs,
+        backend=run.env_backend,
+        wrappers=run.env_wrappers,
+        device=device,
+    )
     envs, meter, agent = _set_up(agent_class, cells, make_envs, device)
     examiner = _Examiner(agent.policy, cells, make_envs, envs)
     interval = log_interval(run, agent.steps_per_update * run.n_envs)
@@ -174,8 +181,9 @@ class _Examiner:
         self._policy, self._run = policy, cells[0].run
         self._make_envs = partial(make_envs, autoreset_mode=AutoresetMode.DISABLED)
         self._observation = policy.observation
-        depends_on_the_past = policy.is_recurrent or policy.observation.frames > 1
-        self._rules = None if depends_on_the_past else find_rules(envs.env)
+        # Wrappers make another problem of it, and the exact solutions are for policies that see one state at a time.
+        is_other = self._run.env_wrappers or policy.is_recurrent or policy.observation.frames > 1
+        self._rules = None if is_other else find_rules(envs.env)
         self._family = EntropyFamily.parse(getattr(cells[0].config, "entropy", "shannon"))
         self._gammas = [cell.config.gamma for cell in cells]
         self._tables: list[dict[str, np.ndarray]] = [{} for _ in cells]

@@ -122,7 +122,7 @@ def observation_spec(space: spaces.Space[Any]) -> ObservationSpec:
         )
     raise EnvError(
         f"unsupported observation space {space}: expected Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or "
-        "Tuple of these; wrap the env with gymnasium.wrappers.TransformObservation"
+        "Tuple of these; --env-wrappers MODULE:CLASS gives such, for MiniGrid's envs minigrid.wrappers:ImgObsWrapper"
     )
 
 

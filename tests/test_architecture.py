@@ -58,6 +58,8 @@ MAY_IMPORT = {
     "": set(),
     "allocation": set(),
     "user_modules": {"errors"},
+    "extras": set(),
+    "wrappers": {"errors", "extras", "user_modules"},
     "critics": CORE | MACHINERY,
     "off_policy": CORE | MACHINERY,
     "reductions": set(),
@@ -88,9 +90,15 @@ MAY_IMPORT = {
     "normalization": {"networks"},
     "optimizers": {"networks"},
     "spaces": {"errors"},
-    "environments": {"errors", "envs", "user_modules"},  # the package alone, which registers ids and imports no torch
+    "environments": {
+        "errors",
+        "envs",
+        "extras",
+        "user_modules",
+        "wrappers",
+    },  # the package alone, which registers ids and imports no torch
     "run_directory": {"errors"},
-    "config": BASE,
+    "config": BASE | {"wrappers"},
     "cell": {
         "user_modules",
         "agents",
@@ -127,7 +135,7 @@ MAY_IMPORT = {
     "benchmarks": None,
 }
 TORCH_FREE = {
-    "", "allocation", "user_modules", "conv_layers",
+    "", "allocation", "user_modules", "conv_layers", "extras", "wrappers",
     "errors", "schedules", "families", "presets", "config", "flags", "spaces", "environments", "run_directory",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "compare", "benchmarks", "envs", "cell", "resolve",

@@ -81,7 +81,10 @@ def raising(error):
     [
         (gym.error.DependencyNotInstalled("Box2D is not installed, run `pip install swig`"), r"entropic-rl\[box2d\]"),
         (gym.error.DependencyNotInstalled("MuJoCo is not installed"), r'pip install "gymnasium\[mujoco\]"'),
-        (ModuleNotFoundError("No module named 'ale_py'", name="ale_py"), r'pip install "gymnasium\[atari\]"'),
+        (ModuleNotFoundError("No module named 'ale_py'", name="ale_py"), r'pip install "entropic-rl\[atari\]"'),
+        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), r'OpenCV, .*pip install "entropic-rl\[atari\]"'),
+        (ModuleNotFoundError("No module named 'minigrid'", name="minigrid"), r'"entropic-rl\[minigrid\]"'),
+        (ModuleNotFoundError("No module named 'minigrid.x'", name="minigrid.x"), "a package .*: .*'minigrid.x'"),
         (ModuleNotFoundError("No module named 'rocket'", name="rocket"), "package that is not installed: .*'rocket'"),
     ],
 )
@@ -100,6 +103,13 @@ def test_gym_packages_are_imported_from_the_current_folder_too(monkeypatch, tmp_
     monkeypatch.setattr(sys, "path", list(sys.path))
     import_gym_packages(["some_envs_of_mine"])
     assert sys.modules.pop("some_envs_of_mine").__file__ == str(tmp_path / "some_envs_of_mine.py")
+
+
+@pytest.mark.parametrize(("package", "extra"), [("ale_py", "atari"), ("minigrid", "minigrid")])
+def test_missing_gym_package_of_an_extra_gives_its_pip_install(monkeypatch, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    with pytest.raises(EnvError, match=rf'--gym-packages: \'{package}\' needs .*pip install "entropic-rl\[{extra}\]"'):
+        import_gym_packages([package])
 
 
 def test_missing_gym_package_is_named():

@@ -80,7 +80,7 @@ def test_dict_entries_follow_in_sorted_order():
 )
 def test_other_observation_spaces_are_refused_by_name(space):
     with pytest.raises(
-        EnvError, match=r"unsupported observation space (?!Dict)\w+\(.*wrap the env with .*TransformObs"
+        EnvError, match=r"unsupported observation space (?!Dict)\w+\(.*--env-wrappers MODULE:CLASS gives such"
     ):
         observation_spec(space)
 

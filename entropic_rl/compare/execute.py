@@ -158,7 +158,7 @@ def _together(memory: Sequence[int], n_workers: int) -> int:
 def _estimate(cells: Sequence[Cell]) -> int:
     run, config = cells[0].run, cells[0].config
     import_gym_packages(run.gym_packages)
-    env = make_env(run.env, run.env_kwargs)
+    env = make_env(run.env, run.env_kwargs, wrappers=run.env_wrappers)
     try:
         action = action_spec(env.action_space, squash_output=getattr(config, "squash_output", False))
         return estimate_batch(cells, observation_spec(env.observation_space).stacked(run.frame_stack), action)

@@ -84,7 +84,7 @@ def train_sb3_cell(cell: Cell, report: Report | None = None, *, job_type: str = 
 
 def _train(cell: Cell, envs: Any, seed: int, report: Report | None, job_type: str) -> dict[str, Any]:
     run, config = cell.run, cell.config
-    env = make_env(run.env, run.env_kwargs)  # for the actions' own units
+    env = make_env(run.env, run.env_kwargs, wrappers=run.env_wrappers)  # for the actions' own units
     env.close()
     observation, action = observation_spec(env.observation_space), action_spec(env.action_space)
     meter = make_meter(run, envs.observation_space, envs.metadata, action=action)
@@ -92,7 +92,8 @@ def _train(cell: Cell, envs: Any, seed: int, report: Report | None, job_type: st
     model = make_sb3_model(cell.agent, config, normalized(watch, config), seed=seed, device=load_device(run.device))
     model.set_logger(Logger(None, []))  # nothing is printed, and every value stays where it can be read
     recorder = open_recorder(cell, job_type, {"stable-baselines3": stable_baselines3.__version__})
-    record = _Rows(cell, watch, meter, action=action, rules=find_rules(envs), recorder=recorder, report=report)
+    rules = None if run.env_wrappers else find_rules(envs)  # wrappers make another problem of it
+    record = _Rows(cell, watch, meter, action=action, rules=rules, recorder=recorder, report=report)
     try:
         model.learn(run.total_timesteps, callback=record, log_interval=None)
         save_tables([cell], meter, [record.tables])

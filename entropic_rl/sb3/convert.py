@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def to_sb3(source: ActorCritic | str | Path, env: Any = None, *, algorithm: str 
 
     Args:
         source: a run directory of ``ppo``, ``a2c`` or ``sac``, or such a policy of one run.
-        env: Gymnasium environment, its id, or a ``VecEnv``; that of the training, if ``source`` is a run directory.
+        env: Gymnasium environment, its id, or a ``VecEnv``; that of the training, if ``source`` is a run directory,
+            whose wrappers are put around an id, too.
         algorithm: ``PPO``, ``A2C`` or ``SAC``; else that of the run directory, or the one that the policy's shape says.
         settings: of the constructor: ``learning_rate``, ``n_steps``, ``seed``, ...; they are not taken from the run.
 
@@ -48,7 +49,7 @@ def to_sb3(source: ActorCritic | str | Path, env: Any = None, *, algorithm: str 
     if isinstance(source, ActorCritic):
         if env is None:
             raise ConfigError("env: expected the environment of the policy, a Gymnasium id or object, got none")
-        return _closing(env, {}, lambda envs: _model(source, envs, algorithm or _algorithm(source), settings))
+        return _closing(env, {}, (), lambda envs: _model(source, envs, algorithm or _algorithm(source), settings))
     cell = read_cell(Path(source))
     import_gym_packages(cell.run.gym_packages)
 
@@ -58,14 +59,14 @@ def to_sb3(source: ActorCritic | str | Path, env: Any = None, *, algorithm: str 
         return _model(policy, envs, algorithm or _ALGORITHMS.get(cell.agent, "PPO"), settings)
 
     place, kwargs = (cell.run.env, cell.run.env_kwargs) if env is None else (env, {})
-    return _closing(place, kwargs, build)
+    return _closing(place, kwargs, cell.run.env_wrappers, build)
 
 
-def _closing(env: Any, kwargs: dict[str, Any], build: Callable[[Any], Any]) -> Any:
+def _closing(env: Any, kwargs: dict[str, Any], wrappers: Sequence[str], build: Callable[[Any], Any]) -> Any:
     """What ``build`` makes of an environment; one that was made here is closed if it fails."""
     if not isinstance(env, str):
         return build(env)
-    made = make_env(env, kwargs)
+    made = make_env(env, kwargs, wrappers=wrappers)
     try:
         return build(made)
     except BaseException:

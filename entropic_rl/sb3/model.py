@@ -49,7 +49,8 @@ def make_sb3_envs(run: RunConfig, n: int, *, seed: int) -> Any:
     Raises:
         EnvError: the environment cannot be made, or numbers its actions or observations from another number than 0.
     """
-    envs = make_vec_env(partial(make_env, run.env, run.env_kwargs), n, seed=seed, wrapper_class=_rescaled)
+    make = partial(make_env, run.env, run.env_kwargs, wrappers=run.env_wrappers)
+    envs = make_vec_env(make, n, seed=seed, wrapper_class=_rescaled)
     for space in (envs.observation_space, envs.action_space):
         if has_start(space):
             envs.close()

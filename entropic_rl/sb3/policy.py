@@ -56,6 +56,7 @@ def evaluate_sb3(model: Any, run: RunConfig, action: ActionSpec, *, deterministi
         run.env,
         kwargs=run.env_kwargs,
         backend=run.env_backend,
+        wrappers=run.env_wrappers,
         autoreset_mode=AutoresetMode.DISABLED,
     )
     with _aside(run.eval_seed, model.device):
