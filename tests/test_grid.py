@@ -172,7 +172,7 @@ def test_several_agents_are_compared_without_any_other_setting():
     assert [(cell.agent, plan.group(cell)) for cell in plan.cells(OUT)] == [("ppo", "ppo"), ("a2c", "a2c")]
 
 
-@pytest.mark.parametrize("field", sorted(scalar_fields(RunConfig) - {"env", "n_envs"}))
+@pytest.mark.parametrize("field", sorted(scalar_fields(RunConfig) - {"env", "n_envs", "frame_stack"}))
 def test_settings_of_the_whole_comparison_are_not_swept(field):
     line = refusal(plan_of, ent_coef=[0, 0.1], **{field: [1, 2]})
     flag = f"--{field.replace('_', '-')}"
