@@ -80,13 +80,13 @@ _ON_POLICY_TARGET = "half the highest entropy (Box actions: -1 nat per dimension
 Features = Annotated[
     FeatureKind,
     Doc(
-        "what is computed of observations before the hidden layers: flat (nothing), cnn (pictures), attention "
-        "(vectors, with --frame-stack); auto: cnn for pictures, else flat"
+        "what is computed of observations before the hidden layers: flat (nothing), cnn (images), attention "
+        "(vectors, with --frame-stack); auto: cnn for images, else flat"
     ),
 ]
 FeaturesDim = Annotated[
     Count | None,
-    Doc("features of cnn or attention; none = 512 for pictures, 128 for those below 36 pixels, 32 for attention"),
+    Doc("features of cnn or attention; none = 512 for images, 128 for those below 36 pixels, 32 for attention"),
 ]
 Memory = Annotated[
     Literal["none", "gru", "lstm"],

@@ -124,7 +124,7 @@ class Replay:
         capacity: transitions of each run.
         n_runs: R.
         n_envs: E.
-        observation: what the agent sees, D numbers; pictures are kept as bytes.
+        observation: what the agent sees, D numbers; images are kept as bytes.
         action: the policy head.
         device: where the transitions lie.
         dtype: of observations and rewards.

@@ -89,7 +89,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 def _spaces(obs_size: int, frames: int, image: Sequence[int] | None, *action: Any) -> str:
     kind, n_outputs, nvec = action
-    seen = f"{obs_size} observation numbers" + (f" of pictures {list(image)}" if image else "")
+    seen = f"{obs_size} observation numbers" + (f" of images {list(image)}" if image else "")
     seen += f" ({frames} observations at once)" if frames > 1 else ""
     choices = f" (choices {list(nvec)})" if nvec else ""
     return f"{seen} and a {kind} action of {n_outputs} outputs{choices}"

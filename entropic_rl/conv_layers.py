@@ -1,4 +1,4 @@
-"""Which convolutions look at pictures of a size; free of torch, for those who only count.
+"""Which convolutions look at images of a size; free of torch, for those who only count.
 
 Source: Mnih et al. (2015), https://doi.org/10.1038/nature14236 (the large network).
 """

@@ -1,4 +1,4 @@
-"""What networks compute from observations before their hidden layers: convolutions of pictures, attention over time."""
+"""What networks compute from observations before their hidden layers: convolutions of images, attention over time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from entropic_rl.conv_layers import default_features, default_layers, patch_numb
 from entropic_rl.convolution import CNN
 from entropic_rl.errors import ConfigError
 from entropic_rl.networks import ParameterRows
-from entropic_rl.spaces import FeatureKind, ObservationSpec, check_features, is_channels_first, picture_size
+from entropic_rl.spaces import FeatureKind, ObservationSpec, check_features, image_size, is_channels_first
 from entropic_rl.streams import Stream
 
 __all__ = ["Features", "make_features"]
 
 _HEADS, _LAYERS = 4, 2  # of attention
-_BLOCK = 2**24  # numbers in the patches of the pictures that are looked at together where no gradient is wanted
+_BLOCK = 2**24  # numbers in the patches of the images that are looked at together where no gradient is wanted
 
 
 class Features(Protocol):
@@ -45,9 +45,9 @@ def make_features(
     """The network for a kind of features; None where observations go into the hidden layers as they are.
 
     Args:
-        kind: ``auto`` is ``cnn`` for pictures and ``flat`` for all else.
+        kind: ``auto`` is ``cnn`` for images and ``flat`` for all else.
         observation: what comes in.
-        n_outputs: F; by default 512 for large pictures, 128 for small ones, 32 for attention. Flat ones keep their
+        n_outputs: F; by default 512 for large images, 128 for small ones, 32 for attention. Flat ones keep their
             number.
         name: of the parameters.
 
@@ -62,7 +62,7 @@ def make_features(
             raise ConfigError(f"features_dim: expected a multiple of the {_HEADS} heads of attention, got {width}")
         return Attention(Transformer(name, observation.size // frames, width, _HEADS, _LAYERS, frames))
     if image is not None and kind != "flat":
-        return Pictures.of(name, image, frames, n_outputs)
+        return Images.of(name, image, frames, n_outputs)
     return Flat(observation.size) if frames > 1 else None
 
 
@@ -85,11 +85,11 @@ class Flat:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
-    """Convolutions over the latest K pictures, whose channels lie side by side.
+class Images:
+    """Convolutions over the latest K images, whose channels lie side by side.
 
     Attributes:
-        image: shape of one picture as the environment has it.
+        image: shape of one image as the environment has it.
         frames: K.
         cnn: the convolutions.
     """
@@ -99,13 +99,13 @@ class Pictures:
     cnn: CNN
 
     @classmethod
-    def of(cls, name: str, image: tuple[int, ...], frames: int, n_outputs: int | None) -> Pictures:
-        """The usual convolutions for pictures of a shape.
+    def of(cls, name: str, image: tuple[int, ...], frames: int, n_outputs: int | None) -> Images:
+        """The usual convolutions for images of a shape.
 
         Raises:
-            ConfigError: the pictures are too small.
+            ConfigError: the images are too small.
         """
-        height, width, channels = picture_size(image)
+        height, width, channels = image_size(image)
         stacked = (frames * channels, height, width)
         try:
             layers = default_layers(stacked)

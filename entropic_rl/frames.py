@@ -13,7 +13,7 @@ __all__ = ["FrameStack"]
 class FrameStack:
     """Windows of the latest K observations, oldest first: ``[..., D / K] -> [..., D]``; with K = 1 nothing changes.
 
-    A window does not reach back over the start of its episode: what would lie there is NaN, or black in pictures, and
+    A window does not reach back over the start of its episode: what would lie there is NaN, or black in images, and
     the networks take it for zeros, or do not attend to it.
 
     Args:

@@ -21,10 +21,10 @@ __all__ = [
     "ObservationSpec",
     "action_spec",
     "check_features",
+    "image_size",
     "is_channels_first",
     "is_pixels",
     "observation_spec",
-    "picture_size",
 ]
 
 FeatureKind = Literal["auto", "flat", "cnn", "attention"]
@@ -40,7 +40,7 @@ class ObservationSpec:
         flatten: a batch of the env's observations -> ``[N, size / frames]`` numbers.
         size: D, numbers an agent sees at once.
         frames: how many observations these are, the latest ones, oldest first.
-        image: shape of one observation if it is a picture, (height, width), (height, width, channels) or (channels,
+        image: shape of one observation if it is an image, (height, width), (height, width, channels) or (channels,
             height, width); None if it is not.
     """
 
@@ -133,9 +133,9 @@ def check_features(kind: FeatureKind, observation: ObservationSpec) -> None:
         ConfigError: saying which can.
     """
     if kind == "cnn" and observation.image is None:
-        raise ConfigError(f"features: cnn needs pictures, got {observation.size} numbers; use --features flat")
+        raise ConfigError(f"features: cnn needs images, got {observation.size} numbers; use --features flat")
     if kind == "attention" and observation.image is not None:
-        raise ConfigError("features: attention needs vectors, got pictures; use --features cnn, or flat")
+        raise ConfigError("features: attention needs vectors, got images; use --features cnn, or flat")
     if kind == "attention" and observation.frames == 1:
         raise ConfigError("features: attention looks at several observations; give, say, --frame-stack 8")
 
@@ -150,8 +150,8 @@ def is_channels_first(image: tuple[int, ...]) -> bool:
     return len(image) == 3 and image[0] < min(image[1:])
 
 
-def picture_size(image: tuple[int, ...]) -> tuple[int, int, int]:
-    """Height, width and channels of a picture, whatever their order."""
+def image_size(image: tuple[int, ...]) -> tuple[int, int, int]:
+    """Height, width and channels of an image, whatever their order."""
     if len(image) == 2:
         return image[0], image[1], 1
     a, b, c = image

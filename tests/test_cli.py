@@ -108,6 +108,46 @@ def test_show_config_prints_settings_that_can_be_given_back(capsys):
     assert yaml.safe_load(capsys.readouterr().out) == settings
 
 
+@pytest.mark.parametrize(
+    ("agent", "env", "flags"),
+    [
+        ("ppo", "entropic_rl/CartPolePositions-v1", ["--recurrent", "lstm", "--sequence-length", "12"]),
+        ("a2c", "entropic_rl/CartPolePositions-v1", ["--recurrent", "gru", "--normalize-obs"]),
+        ("ppo", "entropic_rl/Catch-v0", ["--frame-stack", "2"]),
+        ("a2c", "CartPole-v1", ["--frame-stack", "3", "--features", "attention", "--features-dim", "8"]),
+        ("discrete-sac", "entropic_rl/Catch-v0", ["--learning-starts", "60", "--train-freq", "32"]),
+        ("sac", "Pendulum-v1", ["--frame-stack", "2", "--features", "attention", "--learning-starts", "100"]),
+    ],
+)
+def test_what_an_agent_sees_and_remembers_is_trained_and_evaluated(capsys, agent, env, flags):
+    small = [flag for flag in TINY if flag not in ("--n-steps", "32")] if "sac" in agent else TINY
+    small = [*small, *(["--batch-size", "32", "--n-epochs", "1"] if agent == "ppo" else [])]
+    assert main(["train", agent, "--env", env, *small, *flags, "--run-dir", "run", "--eval-seed", "3"]) == 0
+    capsys.readouterr()
+    trained = json.loads(Path("run/summary.json").read_text())
+    assert main(["evaluate", "run", "--episodes", "4", "--seed", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mean_reward"] == trained["eval/mean_reward"]
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert all(row.get("explore/n_states", 1) > 0 for row in rows)
+    assert not [name for name in trained if name.startswith("optimum/")]
+
+
+def test_agents_that_see_differently_are_compared(capsys):
+    flags = ["--frame-stack", "1", "2", "--recurrent", "none", "gru", "--seeds", "1", "--workers", "1"]
+    assert main([*COMPARE, *flags, "--out", "out"]) == 0
+    assert len(list(Path("out/cells").iterdir())) == 4
+    summaries = [json.loads(path.read_text()) for path in Path("out/cells").glob("*/summary.json")]
+    assert len(summaries) == 4
+
+
+def test_exact_optima_are_not_told_of_policies_that_remember(capsys):
+    chain = [flag if flag != "CartPole-v1" else "entropic_rl/Chain-v0" for flag in TRAIN]
+    for flags, told in (([], True), (["--recurrent", "gru"], False), (["--frame-stack", "2"], False)):
+        directory = Path("run" + "".join(flags))
+        assert main([*chain, *flags, "--ent-coef", "0.1", "--run-dir", str(directory)]) == 0
+        assert ("optimum/kl" in json.loads((directory / "summary.json").read_text())) is told
+
+
 def test_interrupted_training_says_so_and_exits_with_130(capsys, monkeypatch):
     def interrupted(self, progress):
         raise KeyboardInterrupt
@@ -333,6 +373,10 @@ BAD = {
     ),
     "coverage of a relative module": (["--coverage", ".cells:CELLS"], ["coverage", ".cells:CELLS", "expected"]),
     "coverage by something else": (["--coverage", "math:pi"], ["--coverage math:pi: expected", "Cells, got float"]),
+    "convolutions of vectors": (["--features", "cnn"], ["features: cnn needs images, got 4 numbers", "flat"]),
+    "attention to one observation": (["--features", "attention"], ["features: attention", "--frame-stack 8"]),
+    "no observation": (["--frame-stack", "0"], ["frame_stack: expected", "got 0"]),
+    "unknown memory": (["--recurrent", "rnn"], ["--recurrent", "'rnn'", "'gru'"]),
     "unknown preset": (["--preset", "nowhere"], ["--preset: expected auto, none or one of", "got 'nowhere'"]),
     "missing yaml": (["--config", "nope.yaml"], ["--config: cannot read nope.yaml"]),
 }

@@ -17,11 +17,11 @@ from entropic_rl.spaces import ObservationSpec, action_spec, observation_spec
 from entropic_rl.streams import Stream
 
 
-def policy_for(env_id, seeds=(0,), *, scale=1.0, squash_output=False, kwargs=None, **network):
+def policy_for(env_id, seeds=(0,), *, scale=1.0, squash_output=False, kwargs=None, frames=1, **network):
     """A policy of len(seeds) runs with random weights, and what evaluation needs beside it."""
     make_envs = partial(make_vector_env, env_id, kwargs=kwargs or {}, autoreset_mode=AutoresetMode.DISABLED)
     env = make_envs(1)
-    observation = observation_spec(env.single_observation_space)
+    observation = observation_spec(env.single_observation_space).stacked(frames)
     action = action_spec(env.single_action_space, squash_output=squash_output)
     policy = ActorCritic(NetworkConfig(net_arch=(8,), **network), observation, action, seeds)
     policy.params.values.mul_(scale)
@@ -48,6 +48,53 @@ def test_number_of_environments_changes_no_episode(deterministic):
     policy, make_envs, observation = policy_for("Blackjack-v1", seeds=(3, 4), scale=30.0)
     run = partial(evaluate, policy, make_envs, observation, episodes=40, deterministic=deterministic)
     assert run(n_envs=1) == run(n_envs=7) == run(n_envs=40)
+
+
+PAST = {
+    "gru": {"recurrent": "gru", "normalize_obs": True},
+    "lstm": {"recurrent": "lstm"},
+    "stack": {"frames": 3, "normalize_obs": True},
+    "attention": {"frames": 4, "features": "attention"},
+    "attention and gru": {"frames": 2, "features": "attention", "recurrent": "gru"},
+}
+
+
+@pytest.mark.parametrize("case", PAST)
+def test_the_past_is_that_of_each_episode_alone(case):
+    """On however many environments, beside any other runs: nothing is left over from the episode before."""
+    policy, make_envs, observation = policy_for("CartPole-v1", seeds=(3, 4), scale=5.0, **PAST[case])
+    run = partial(evaluate, policy, make_envs, observation, episodes=9, deterministic=False)
+    assert run(n_envs=1) == run(n_envs=4) == run(n_envs=9)
+
+
+@pytest.mark.parametrize("case", PAST)
+def test_an_episode_is_played_as_its_steps_one_by_one_say(case):
+    policy, make_envs, observation = policy_for("CartPole-v1", scale=5.0, **PAST[case])
+    [found] = evaluate(policy, partial(make_envs, backend="sync"), observation, episodes=3)
+    lengths, state = [], None
+    for seed in Stream([10_000], "evaluation episode").seeds(3)[0]:
+        env = make_env("CartPole-v1")
+        seen, ended = [env.reset(seed=seed)[0]], False
+        while not ended:
+            window = [np.full(4, np.nan)] * (observation.frames - len(seen)) + seen[-observation.frames :]
+            obs = torch.tensor(np.concatenate(window), dtype=torch.float32).view(1, 1, -1)
+            state = policy.initial_state(1) if len(seen) == 1 else state
+            distribution, state = policy.step(policy.normalize(obs), None, state)
+            next_obs, _, terminated, truncated, _ = env.step(int(distribution.mode()))
+            seen.append(next_obs)
+            ended = terminated or truncated
+        lengths.append(len(seen) - 1)
+    assert list(found.lengths) == lengths
+
+
+@pytest.mark.parametrize("case", PAST)
+def test_a_policy_with_a_past_is_the_same_from_disk(case, tmp_path):
+    policy, make_envs, observation = policy_for("CartPole-v1", scale=5.0, **PAST[case])
+    save_policy(policy, 0, tmp_path)
+    loaded = load_policy(tmp_path, observation, policy.action)
+    assert evaluate(loaded, make_envs, observation, episodes=4) == evaluate(policy, make_envs, observation, episodes=4)
+    with pytest.raises(RunDirectoryError, match="observations at once"):
+        load_policy(tmp_path, observation.stacked(observation.frames + 1), policy.action)
 
 
 def test_episodes_are_cut_off_where_nothing_else_ends_them():

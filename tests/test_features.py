@@ -1,4 +1,4 @@
-"""Features of observations: pictures in every layout, stacked vectors, attention, and what each refuses."""
+"""Features of observations: images in every layout, stacked vectors, attention, and what each refuses."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ SEEDS = [1, 2]
 H, W, C, K, B = 6, 7, 2, 3, 5
 
 
-def pictures(shape, frames=1):
+def images_of(shape, frames=1):
     n = torch.Size(shape).numel()
     return ObservationSpec(n * frames, lambda obs: obs, frames=frames, image=shape)
 
@@ -31,32 +31,32 @@ def some(*shape):
 
 
 @pytest.mark.parametrize("frames", [1, K])
-def test_a_picture_is_the_same_in_every_layout(frames):
+def test_an_image_is_the_same_in_every_layout(frames):
     images = some(len(SEEDS), B, frames, H, W, C)
-    last, params = build(pictures((H, W, C), frames))
-    first, _ = build(pictures((C, H, W), frames))
+    last, params = build(images_of((H, W, C), frames))
+    first, _ = build(images_of((C, H, W), frames))
     expected = last(params, images.flatten(2))
     torch.testing.assert_close(first(params, images.movedim(-1, 3).flatten(2)), expected, rtol=0.0, atol=0.0)
     assert expected.shape == (len(SEEDS), B, 128)
 
 
-def test_pictures_without_channels_have_one():
+def test_images_without_channels_have_one():
     images = some(len(SEEDS), B, H * W * K)
-    grey, params = build(pictures((H, W), K))
-    channel, _ = build(pictures((H, W, 1), K))
+    grey, params = build(images_of((H, W), K))
+    channel, _ = build(images_of((H, W, 1), K))
     assert torch.equal(grey(params, images), channel(params, images))
 
 
-def test_the_latest_pictures_are_channels_of_one():
+def test_the_latest_images_are_channels_of_one():
     images = some(len(SEEDS), B, K, H, W, C)
-    stacked, params = build(pictures((H, W, C), K))
-    one, _ = build(pictures((H, W, K * C)))
+    stacked, params = build(images_of((H, W, C), K))
+    one, _ = build(images_of((H, W, K * C)))
     side_by_side = torch.cat(images.unbind(2), -1)
     assert torch.equal(stacked(params, images.flatten(2)), one(params, side_by_side.flatten(2)))
 
 
-def test_without_gradients_pictures_are_taken_in_blocks_that_give_the_same(monkeypatch):
-    features, params = build(pictures((H, W, C)))
+def test_without_gradients_images_are_taken_in_blocks_that_give_the_same(monkeypatch):
+    features, params = build(images_of((H, W, C)))
     images = some(len(SEEDS), B, H * W * C)
     expected = features(params, images)
     monkeypatch.setattr(
@@ -68,7 +68,7 @@ def test_without_gradients_pictures_are_taken_in_blocks_that_give_the_same(monke
 
 
 def test_numbers_of_patches_are_what_the_convolutions_hold(monkeypatch):
-    features, params = build(pictures((H, W, C)))
+    features, params = build(images_of((H, W, C)))
     held = []
     from entropic_rl import convolution
 
@@ -101,18 +101,18 @@ def test_attention_sees_what_there_was():
 
 def test_flat_observations_need_nothing():
     assert make_features("auto", ObservationSpec.vector(4)) is None
-    assert make_features("flat", pictures((H, W, C))) is None
+    assert make_features("flat", images_of((H, W, C))) is None
 
 
 @pytest.mark.parametrize(
     ("kind", "observation", "n_outputs", "message"),
     [
-        ("cnn", ObservationSpec.vector(4), None, "cnn needs pictures, got 4 numbers; use --features flat"),
+        ("cnn", ObservationSpec.vector(4), None, "cnn needs images, got 4 numbers; use --features flat"),
         ("attention", ObservationSpec.vector(4), None, "give, say, --frame-stack 8"),
-        ("attention", pictures((H, W, C), K), None, "attention needs vectors, got pictures; use --features cnn"),
+        ("attention", images_of((H, W, C), K), None, "attention needs vectors, got images; use --features cnn"),
         ("attention", ObservationSpec.vector(4).stacked(2), 30, "expected a multiple of the 4 heads"),
-        ("cnn", pictures((2, 9, 9)), None, None),
-        ("auto", pictures((2, 2, 2)), None, "at least 3 x 3 pixels, got 2 x 2.*use --features flat"),
+        ("cnn", images_of((2, 9, 9)), None, None),
+        ("auto", images_of((2, 2, 2)), None, "at least 3 x 3 pixels, got 2 x 2.*use --features flat"),
     ],
 )
 def test_features_that_do_not_fit_are_refused(kind, observation, n_outputs, message):
@@ -123,7 +123,7 @@ def test_features_that_do_not_fit_are_refused(kind, observation, n_outputs, mess
         make_features(kind, observation, n_outputs)
 
 
-def test_pictures_are_told_from_vectors_by_their_space():
+def test_images_are_told_from_vectors_by_their_space():
     import gymnasium as gym
     import numpy as np
 

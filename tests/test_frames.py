@@ -12,7 +12,7 @@ from entropic_rl.frames import FrameStack
 from entropic_rl.spaces import ObservationSpec, action_spec, observation_spec
 from entropic_rl.vector import EnvBatch
 
-PICTURES = "entropic_rl/Catch-v0"
+IMAGES = "entropic_rl/Catch-v0"
 
 
 def windows_of(*frames):
@@ -46,7 +46,7 @@ def test_one_observation_is_passed_on_as_it_is():
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
-@pytest.mark.parametrize("env_id", [PICTURES, "CartPole-v1"])
+@pytest.mark.parametrize("env_id", [IMAGES, "CartPole-v1"])
 def test_windows_are_those_of_gymnasiums_wrapper(env_id, mode):
     frames, n_steps = 3, 120
     envs = make_vector_env(env_id, 1, backend="sync", autoreset_mode=mode)
@@ -55,7 +55,7 @@ def test_windows_are_those_of_gymnasiums_wrapper(env_id, mode):
     single = FrameStackObservation(gym.make(env_id), frames, padding_type="zero")
     seen = batch.reset([[7]])
     shown, _ = single.reset(seed=7)
-    scale = 255.0 if env_id == PICTURES else 1.0
+    scale = 255.0 if env_id == IMAGES else 1.0
 
     def equal(window, frames):
         expected = np.asarray(frames, np.float32).reshape(-1) / scale

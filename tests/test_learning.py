@@ -35,3 +35,15 @@ def test_sac_solves_mountain_car_continuous_with_held_warm_up_actions(tmp_path):
     chosen = {"env": "MountainCarContinuous-v0", "coverage": "off", "total_timesteps": 20_000, "eval_episodes": 20}
     [[run]] = train_grid("sac", chosen, [{}], seeds=1, folder=tmp_path, preset="auto")
     assert run["eval/mean_reward"] >= 90
+
+
+def test_ppo_with_a_gru_balances_a_pole_whose_velocity_is_not_shown(tmp_path):
+    chosen = {"env": "entropic_rl/CartPolePositions-v1", "coverage": "off", "eval_episodes": 20}
+    [[run]] = train_grid("ppo", chosen, [{}], seeds=1, folder=tmp_path, preset="auto")
+    assert run["eval/mean_reward"] >= 450
+
+
+def test_ppo_with_convolutions_catches_what_it_sees_in_images(tmp_path):
+    chosen = {"env": "entropic_rl/Catch-v0", "coverage": "off", "eval_episodes": 40}
+    [[run]] = train_grid("ppo", chosen, [{}], seeds=1, folder=tmp_path, preset="auto")
+    assert run["eval/mean_reward"] >= 2.0  # -4 at random, 5 at best

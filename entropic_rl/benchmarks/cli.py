@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,9 @@ def _add_comparisons(choices: Any) -> None:
     )
     optimality.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of each [5]")
     optimality.add_argument("--cases", nargs="+", metavar="NAME", help="[all]")
+    observations = choices.add_parser("observations", help="returns with memory, several observations and pictures")
+    observations.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each [3]")
+    observations.add_argument("--cases", nargs="+", metavar="NAME", help="[all]")
     targets = choices.add_parser("targets", help="how well a target entropy is kept, by initial coefficient")
     targets.add_argument("--agent", choices=tuple(AGENT_CONFIGS), default="ppo", help="[ppo]")
     targets.add_argument("--env", default="CartPole-v1", metavar="ID", help="[CartPole-v1]")
@@ -272,16 +275,33 @@ def _one_thread() -> None:
 def _optimality(args: Namespace) -> int:
     from entropic_rl.benchmarks.soft_optimality import CASES, optimality_table
 
-    unknown = sorted(set(args.cases or ()) - CASES.keys())
-    if unknown:
-        raise ConfigError(f"--cases: expected some of {', '.join(map(repr, CASES))}; got {unknown[0]!r}")
+    cases = _chosen_cases(args, CASES)
     _one_thread()
     print("largest (median) KL over the seeds, in nats, to\n")
     print("| case | temperature | entropy in | the regularised optimum | softmax(Q / temperature), its plain Q |")
     print("| --- | --- | --- | --- | --- |")
-    for case in args.cases or CASES:
+    for case in cases:
         print(optimality_table(case, args.seeds), flush=True)
     return 0
+
+
+def _observations(args: Namespace) -> int:
+    from entropic_rl.benchmarks.observations import CASES, observation_row
+
+    cases = _chosen_cases(args, CASES)
+    _one_thread()
+    print("| case | env steps | return: median (every seed) | seconds |")
+    print("| --- | --- | --- | --- |")
+    for case in cases:
+        print(observation_row(case, args.seeds), flush=True)
+    return 0
+
+
+def _chosen_cases(args: Namespace, known: Collection[str]) -> list[str]:
+    unknown = sorted(set(args.cases or ()) - set(known))
+    if unknown:
+        raise ConfigError(f"--cases: expected some of {', '.join(map(repr, known))}; got {unknown[0]!r}")
+    return list(args.cases or known)
 
 
 def _targets(args: Namespace) -> int:
@@ -321,6 +341,7 @@ _MEASUREMENTS = {
     "pictures": _pictures,
     "meters": _meters,
     "entropy": _entropy,
+    "observations": _observations,
     "optimality": _optimality,
     "targets": _targets,
     "updates": _updates,

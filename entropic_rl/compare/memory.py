@@ -13,7 +13,7 @@ import psutil
 
 from entropic_rl.cell import Cell
 from entropic_rl.conv_layers import default_features, default_layers, map_sizes, patch_numbers
-from entropic_rl.spaces import ActionSpec, ObservationSpec, picture_size
+from entropic_rl.spaces import ActionSpec, ObservationSpec, image_size
 
 __all__ = ["available_memory", "estimate_batch"]
 
@@ -23,7 +23,7 @@ _BARE = 285 * _MIB  # a process with torch, the agents and the pictures loaded (
 _SB3 = 370 * _MIB  # with Stable-Baselines3
 _REMEMBERED = 2**22  # numbers of observations that wait to be counted, at most
 _ROWS = 500  # of a record, about
-_BLOCK = 2**24  # numbers in the patches of the pictures that are looked at together
+_BLOCK = 2**24  # numbers in the patches of the images that are looked at together
 
 
 def estimate_batch(cells: Sequence[Cell], observation: ObservationSpec, action: ActionSpec) -> int:
@@ -60,7 +60,7 @@ def estimate_batch(cells: Sequence[Cell], observation: ObservationSpec, action: 
 
 def _off_policy(config: Any, total_timesteps: int, observation: ObservationSpec, action: ActionSpec) -> int:
     """Bytes of an off-policy run: its memory as far as it will be filled, two critics with targets, an actor."""
-    seen = 2 * observation.size * (1 if observation.image else _FLOAT)  # pictures are kept as bytes
+    seen = 2 * observation.size * (1 if observation.image else _FLOAT)  # images are kept as bytes
     remembered = min(config.buffer_size, total_timesteps) * (seen + (action.n_outputs + 2) * _FLOAT)
     extra = _extra(config, observation)
     widths = [extra.n_outputs + action.n_outputs, *config.net_arch, 2 * action.n_outputs]
@@ -82,7 +82,7 @@ def _extra(config: Any, observation: ObservationSpec) -> _Extra:
     kind, frames = getattr(config, "features", "flat"), observation.frames
     found = _Extra(observation.size, 0, 0)
     if observation.image is not None and kind != "flat":
-        height, width, channels = picture_size(observation.image)
+        height, width, channels = image_size(observation.image)
         stacked = (channels * frames, height, width)
         layers = default_layers(stacked)
         n = config.features_dim or default_features(stacked)

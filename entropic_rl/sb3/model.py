@@ -85,7 +85,7 @@ def make_sb3_model(agent: str, config: Any, envs: Any, *, seed: int, device: tor
     """
     check_sb3_settings(agent, config)
     if is_pixels(envs.observation_space) and getattr(config, "features", "flat") != "flat":
-        raise ConfigError(f"{agent} sees pictures as vectors here; give --features flat, to all that are compared")
+        raise ConfigError(f"{agent} sees images as vectors here; give --features flat, to all that are compared")
     passed = [field.name for field in dataclasses.fields(config) if field.name not in _NOT_PASSED]
     options = {name: _counterpart(name, getattr(config, name)) for name in passed}
     policy = "MultiInputPolicy" if isinstance(envs.observation_space, spaces.Dict) else "MlpPolicy"
