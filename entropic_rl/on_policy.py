@@ -156,7 +156,10 @@ class Samples:
     def in_sequences(self, chunks: Chunks, sequences: Sequences) -> Samples:
         """The same samples, one after the other in time, cut into sequences."""
         valid = torch.ones_like(self.advantage, dtype=torch.bool) if self.valid is None else self.valid
-        return replace(replace(self, valid=valid)._map(chunks.cut), sequences=sequences)
+        cut = replace(self, valid=valid)._map(chunks.cut)
+        if cut.mask is None or cut.valid is None:
+            return replace(cut, sequences=sequences)
+        return replace(cut, mask=cut.mask | ~cut.valid.unsqueeze(-1), sequences=sequences)  # padding allows all
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Samples:
         names = ("obs", "action", "log_prob", "value", "advantage", "value_target", "valid", "mask")

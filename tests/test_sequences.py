@@ -170,6 +170,19 @@ def test_what_is_padded_counts_nowhere():
     torch.testing.assert_close(other_metrics, metrics, rtol=0.0, atol=1e-12)
 
 
+def test_padding_forbids_no_action():
+    agent, _ = filled()
+    rollout = agent._collector.rollout
+    rollout.mask = torch.nn.functional.one_hot(torch.cat([rollout.action, rollout.action[:1]]), 2).bool()
+    samples = prepared(agent)
+    assert samples.mask[~samples.valid].all()
+    loss, metrics = agent._loss(samples, agent._coefficients.at(0.0))
+    agent.policy.params.backward(loss)
+    assert agent.policy.params.grads.isfinite().all()
+    assert all(value.isfinite().all() for value in metrics.values())
+    torch.testing.assert_close(metrics["train/entropy"], torch.zeros(R, dtype=torch.float64))  # one action is allowed
+
+
 def test_minibatches_are_whole_sequences_each_of_them_once():
     agent, _ = filled()
     samples = prepared(agent)
