@@ -36,6 +36,13 @@ class Adam:
     @torch.no_grad()
     def step(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None = None) -> None:
         """Step ``params, grads [R, P]`` in place by ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
+        if params.device.type == "cpu":
+            self._step_fused(params, grads, learning_rate, active)
+        else:
+            self._step_elementwise(params, grads, learning_rate, active)
+
+    def _step_elementwise(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None) -> None:
+        """Without asking the device for anything."""
         beta1, beta2 = self._betas
         before = _snapshot(params, self, active)
         self.step_count += 1.0
@@ -47,6 +54,35 @@ class Adam:
         update = (self.exp_avg * step_size).div_(self.exp_avg_sq.sqrt().add_(scale * self._eps))
         params.sub_(update)
         _restore_inactive(params, self, active, before)
+
+    def _step_fused(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None) -> None:
+        """In one pass over memory: the kernel of ``torch.optim.Adam(fused=True)``, which takes one rate at a time.
+
+        It needs a third of the time on CPU, where the square root of a tensor is as slow as this whole step.
+        """
+        rates = learning_rate.tolist()
+        rows_of: dict[float, list[int]] = {}
+        for row in range(len(params)) if active is None else active.nonzero().flatten().tolist():
+            rows_of.setdefault(rates[row], []).append(row)
+        self.step_count += 1.0 if active is None else active.unsqueeze(1)
+        each = [t.unbind() for t in (params, grads, self.exp_avg, self.exp_avg_sq, self.step_count)]
+        for rate, rows in rows_of.items():
+            values, gradients, first, second, step_counts = [[parts[row] for row in rows] for parts in each]
+            torch._fused_adam_(
+                values,
+                gradients,
+                first,
+                second,
+                [],
+                step_counts,
+                lr=rate,
+                beta1=self._betas[0],
+                beta2=self._betas[1],
+                weight_decay=0.0,
+                eps=self._eps,
+                amsgrad=False,
+                maximize=False,
+            )
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor needed to continue exactly."""
@@ -72,7 +108,8 @@ class RMSprop:
         """Step ``params, grads [R, P]`` in place by ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
         before = _snapshot(params, self, active)
         self.square_avg.mul_(self._alpha).addcmul_(grads, grads, value=1.0 - self._alpha)
-        update = grads * learning_rate.unsqueeze(1) / self.square_avg.sqrt().add_(self._eps)
+        root = self.square_avg.rsqrt().reciprocal_()  # on CPU in a sixth of the time of sqrt, 0 included
+        update = grads * learning_rate.unsqueeze(1) / root.add_(self._eps)
         params.sub_(update)
         _restore_inactive(params, self, active, before)
 

@@ -37,6 +37,20 @@ def test_each_row_moves_as_under_torch_optim(make, oracle):
         torch.testing.assert_close(params, torch.stack([p.data for p in alone]), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("active", [None, torch.tensor([True, False, True, True])])
+@pytest.mark.parametrize("rates", [RATES, torch.full((R,), 0.01, dtype=torch.float64)])
+def test_fused_adam_equals_the_elementwise_one(rates, active):
+    # On CPU only the fused one runs otherwise.
+    params = [random_rows(0), random_rows(0)]
+    fused, elementwise = Adam(params[0]), Adam(params[1])
+    for step in range(5):
+        fused._step_fused(params[0], random_rows(step + 1), rates, active)
+        elementwise._step_elementwise(params[1], random_rows(step + 1), rates, active)
+    pairs = zip(everything(params[0], fused), everything(params[1], elementwise), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
 def test_adam_takes_other_betas_and_eps_as_torch_does():
     params = random_rows(0)
     alone = torch.nn.Parameter(params[1].clone())
