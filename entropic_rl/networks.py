@@ -170,6 +170,26 @@ class MLP:
                 params[name].copy_((2.0 * stream.uniform(*params[name].shape[1:]) - 1.0) / n_in**0.5)
 
 
+class _NarrowLinear(torch.autograd.Function):
+    """:func:`linear` to 2 to 8 columns, with the weights laid out, and their gradient computed, transposed: on CPU the
+    libraries' products are several times slower with such a matrix than with its transpose."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return torch.baddbmm(bias, x, weight.mT.contiguous().mT)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (grad,), (x, weight) = grads, ctx.saved_tensors
+        return torch.bmm(grad, weight.mT), torch.bmm(grad.mT, x).mT, grad.sum(1, keepdim=True)
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x [R, B, in] @ weight [R, in, out] + bias [R, 1, out]``.
 
@@ -178,6 +198,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     if weight.shape[-1] == 1:
         return bias + (x * weight.mT).sum(-1, keepdim=True)
+    if weight.shape[-1] <= 8 and x.numel() >= _LARGE and x.device.type == "cpu":
+        return cast(Tensor, _NarrowLinear.apply(x, weight, bias))  # type: ignore[no-untyped-call]
     return torch.baddbmm(bias, x, weight)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from entropic_rl.networks import ACTIVATIONS, MLP, ParameterRows, tanh
+from entropic_rl.networks import ACTIVATIONS, MLP, ParameterRows, linear, tanh
 from entropic_rl.streams import Stream
 
 SIZES = (3, 8, 5, 2)
@@ -260,3 +260,27 @@ def test_tanh_maps_over_batches():
     assert torch.equal(torch.func.vmap(tanh)(x), tanh(x))
     gradient = torch.func.vmap(torch.func.grad(lambda row: tanh(row).sum()))(x)
     torch.testing.assert_close(gradient, 1.0 - x.tanh() ** 2)
+
+
+def head_inputs(batch, n_out):
+    """Two runs of 256 inputs, layers wide enough to take the other path from 256 samples on."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, batch, 256), (2, 256, n_out), (2, 1, n_out))
+    return [torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes]
+
+
+@pytest.mark.parametrize("n_out", [1, 2, 6, 8, 9])
+def test_product_of_a_large_input_with_few_columns_is_that_of_the_definition(n_out):
+    x, weight, bias = tensors = head_inputs(256, n_out)
+    given, wanted = linear(x, weight, bias), torch.einsum("rbi,rio->rbo", x, weight) + bias
+    torch.testing.assert_close(given, wanted, rtol=1e-10, atol=1e-12)
+    upstream = torch.randn(given.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = [torch.autograd.grad(y, tensors, upstream, create_graph=True) for y in (given, wanted)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+    second = [torch.autograd.grad(sum(g.square().sum() for g in first), (x, weight)) for first in gradients]
+    torch.testing.assert_close(*second, rtol=1e-9, atol=1e-9)
+
+
+def test_product_with_few_columns_hardly_depends_on_the_size_of_the_batch():
+    x, weight, bias = head_inputs(256, 4)
+    torch.testing.assert_close(linear(x, weight, bias)[:, :3], linear(x[:, :3], weight, bias), rtol=1e-13, atol=1e-12)
