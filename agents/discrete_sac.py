@@ -24,7 +24,7 @@ from entropic_rl.critics import Critics
 from entropic_rl.distributions import Categorical, Distribution
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.losses import entropic_loss, value_loss
-from entropic_rl.off_policy import Collector, inspect_policy
+from entropic_rl.off_policy import Collector, inspect_policy, mean_over_steps
 from entropic_rl.optimizers import Adam
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.reductions import masked_mean
@@ -87,10 +87,7 @@ class DiscreteSAC:
             return {}
         c = self._coefficients.at(progress)
         history = [self._step(progress, c) for _ in range(self._gradient_steps)]
-        return {
-            **{name: torch.stack([metrics[name] for metrics in history]).mean(0) for name in history[0]},
-            "train/learning_rate": c["learning_rate"].clone(),
-        }
+        return mean_over_steps(history) | {"train/learning_rate": c["learning_rate"].clone()}
 
     def inspect(self) -> dict[str, Tensor]:
         """How random the policy is at the latest observations, exactly."""

@@ -11,6 +11,7 @@ may be of another family, in the loss only, weighed differently by actor and cri
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,10 +20,10 @@ from entropic_rl.agents.config import SACConfig
 from entropic_rl.buffers import Batch
 from entropic_rl.coefficients import Coefficients, DualAscent
 from entropic_rl.critics import Critics
-from entropic_rl.distributions import Distribution
+from entropic_rl.distributions import Distribution, TanhGaussian
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.losses import entropic_loss, value_loss
-from entropic_rl.off_policy import Collector, Draws, inspect_policy
+from entropic_rl.off_policy import Collector, Draws, inspect_policy, mean_over_steps
 from entropic_rl.optimizers import Adam
 from entropic_rl.policies import ActorCritic, NetworkConfig, draw_noise
 from entropic_rl.reductions import masked_mean
@@ -88,10 +89,7 @@ class SAC:
             return {}
         c = self._coefficients.at(progress)
         history = [self._step(progress, c) for _ in range(self._gradient_steps)]
-        return {
-            **{name: torch.stack([metrics[name] for metrics in history]).mean(0) for name in history[0]},
-            "train/learning_rate": c["learning_rate"].clone(),
-        }
+        return mean_over_steps(history) | {"train/learning_rate": c["learning_rate"].clone()}
 
     def inspect(self) -> dict[str, Tensor]:
         """How random the policy is at the latest observations, exactly."""
@@ -127,10 +125,10 @@ class SAC:
 
     def _act_and_bonus(self, distribution: Distribution, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Differentiable actions in [-1, 1], ``[R, B, D]``, and what the coefficient weighs, ``[R, B]``."""
-        unsquashed = distribution.sample(noise)
         if self._entropy.family.is_shannon and self.config.entropy_estimate == "sample":
-            return unsquashed.tanh(), -distribution.log_prob(unsquashed)
-        return unsquashed.tanh(), self._entropy.bonus(distribution)
+            unsquashed, log_prob = cast(TanhGaussian, distribution).sample_and_log_prob(noise)
+            return unsquashed.tanh(), -log_prob
+        return distribution.sample(noise).tanh(), self._entropy.bonus(distribution)
 
     def _critic_loss(self, batch: Batch, next_noise: Tensor) -> Tensor:
         """Half the squared errors of both critics, ``[R]``."""

@@ -77,7 +77,7 @@ class Critics:
 
     def per_row(self, per_run: Tensor) -> Tensor:
         """A number per run ``[R]`` as one per critic, ``[R K]``."""
-        return per_run.repeat_interleave(self.n_critics)
+        return per_run.unsqueeze(1).expand(-1, self.n_critics).flatten()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor needed to continue exactly."""
@@ -85,7 +85,7 @@ class Critics:
 
     def _evaluate(self, params: ParameterRows, obs: Tensor, action: Tensor | None) -> Tensor:
         inputs = obs if action is None else torch.cat([obs, action], -1)
-        rows = inputs.repeat_interleave(self.n_critics, 0)
+        rows = inputs.unsqueeze(1).expand(-1, self.n_critics, -1, -1).flatten(0, 1)
         if self._features is not None:
             seen, done = rows.tensor_split([self._obs_size], -1)
             rows = torch.cat([self._features(params, seen), done], -1)

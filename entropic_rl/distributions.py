@@ -215,6 +215,15 @@ class TanhGaussian:
         log_det = entropies.log_one_minus_tanh_squared(action).sum(-1)
         return Gaussian(self.mean, self.log_std).log_prob(action) - log_det
 
+    def sample_and_log_prob(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`sample` and its :meth:`log_prob`, with the gradients of both in fewer steps.
+
+        A sample standardised is the noise itself, which neither mean nor deviation moves.
+        """
+        action = self.sample(noise)
+        log_density = torch.addcmul(-self.log_std, noise, noise, value=-0.5) - 0.5 * math.log(2.0 * math.pi)
+        return action, (log_density - entropies.log_one_minus_tanh_squared(action)).sum(-1)
+
     def entropy(self) -> Tensor:
         return entropies.tanh_gaussian_entropy(self.mean, self.log_std.expand_as(self.mean))
 

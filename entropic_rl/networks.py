@@ -51,9 +51,10 @@ def tanh(x: Tensor) -> Tensor:
     return cast(Tensor, _Tanh.apply(x))  # type: ignore[no-untyped-call]
 
 
+# They may overwrite what they are given.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": tanh,
-    "relu": F.relu,
+    "relu": torch.relu_,
     "leaky_relu": F.leaky_relu,
     "elu": F.elu,
     "gelu": F.gelu,

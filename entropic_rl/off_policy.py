@@ -15,7 +15,7 @@ from entropic_rl.reductions import entropy_metrics, masked_mean, mean_and_quanti
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
 
-__all__ = ["Collector", "Draws", "inspect_policy"]
+__all__ = ["Collector", "Draws", "inspect_policy", "mean_over_steps"]
 
 _BLOCK = 64  # draws made at once: the generator costs as much for one number as for thousands
 _SATURATED = 0.995  # = tanh(3), of a bound at 1
@@ -102,6 +102,12 @@ class Collector:
         seen, following = self.policy.normalize(batch.obs), self.policy.normalize(batch.next_obs)
         return Batch(seen, batch.action, batch.reward, following, batch.terminated, batch.discount, batch.valid,
                      batch.mask, batch.next_mask)  # fmt: skip
+
+
+def mean_over_steps(history: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Metrics ``[R]`` of several gradient steps as their means, ``[R]`` each, in one reduction."""
+    stacked = torch.stack([torch.stack(list(metrics.values())) for metrics in history])  # [steps, metrics, R]
+    return dict(zip(history[0], stacked.mean(0).unbind(), strict=True))
 
 
 @torch.no_grad()

@@ -119,6 +119,18 @@ def test_tanh_gaussian_log_prob_equals_the_transformed_torch_distribution():
     torch.testing.assert_close(TanhGaussian(mean, log_std).log_prob(u), transformed.log_prob(u.tanh()).sum(-1))
 
 
+def test_tanh_gaussian_sample_and_log_prob_are_those_taken_one_by_one_gradients_included():
+    generator = torch.Generator().manual_seed(0)
+    mean, log_std, noise = torch.randn(3, 40, 2, generator=generator, dtype=torch.float64).unbind()
+    mean, log_std = mean.requires_grad_(), log_std.requires_grad_()
+    distribution = TanhGaussian(mean, log_std)
+    action = distribution.sample(noise)
+    apart, together = (action, distribution.log_prob(action)), distribution.sample_and_log_prob(noise)
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=1e-12)
+    gradients = [torch.autograd.grad((a.sin().sum(-1) * p).sum(), (mean, log_std)) for a, p in (together, apart)]
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-11)
+
+
 def test_tanh_gaussian_density_over_its_actions_integrates_to_one():
     ours = TanhGaussian(torch.tensor([[0.4]]).double(), torch.tensor([[0.2]]).double())
     total, _ = integrate.quad(lambda a: ours.log_prob(torch.atanh(torch.tensor([[a]]).double())).exp().item(), -1, 1)
