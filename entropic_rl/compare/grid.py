@@ -20,11 +20,8 @@ from entropic_rl.schedules import Schedule
 __all__ = ["FILE", "Plan", "label", "make_plan", "read_plan", "sweepable"]
 
 FILE = "plan.json"
-_RUN_FIELDS = (
-    "env",
-    "n_envs",
-    "frame_stack",
-)  # of the run's settings, what may be swept beside all numbers of the agent's
+# Of the run's settings, what may be swept beside all numbers of the agent's.
+_RUN_FIELDS = ("env", "n_envs", "frame_stack")
 
 
 @dataclass(frozen=True, slots=True)
