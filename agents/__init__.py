@@ -12,10 +12,11 @@ if __name__ != "entropic_rl.agents":
 
 if TYPE_CHECKING:
     from entropic_rl.agents.a2c import A2C
-    from entropic_rl.agents.config import A2CConfig, DiscreteSACConfig, PPOConfig, SACConfig
+    from entropic_rl.agents.config import A2CConfig, DiscreteSACConfig, PPOConfig, SACConfig, SoftQConfig
     from entropic_rl.agents.discrete_sac import DiscreteSAC
     from entropic_rl.agents.ppo import PPO
     from entropic_rl.agents.sac import SAC
+    from entropic_rl.agents.soft_q import SoftQ
 
 __all__ = [
     "A2C",
@@ -26,19 +27,23 @@ __all__ = [
     "DiscreteSACConfig",
     "PPOConfig",
     "SACConfig",
+    "SoftQ",
+    "SoftQConfig",
     "agent_class",
 ]
 
-_CLASSES = {"ppo": "PPO", "a2c": "A2C", "sac": "SAC", "discrete-sac": "DiscreteSAC"}
+_CLASSES = {"ppo": "PPO", "a2c": "A2C", "sac": "SAC", "discrete-sac": "DiscreteSAC", "soft-q": "SoftQ"}
 _HOMES = {
     "A2C": "a2c",
     "PPO": "ppo",
     "SAC": "sac",
     "DiscreteSAC": "discrete_sac",
+    "SoftQ": "soft_q",
     "A2CConfig": "config",
     "PPOConfig": "config",
     "SACConfig": "config",
     "DiscreteSACConfig": "config",
+    "SoftQConfig": "config",
 }
 
 

@@ -6,9 +6,9 @@ which takes seconds to import, is needed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Doc
 
 from entropic_rl.config import (
@@ -34,13 +34,20 @@ if TYPE_CHECKING:
 if __name__ != "entropic_rl.agents.config":
     raise ImportError(f"import entropic_rl.agents.config, not {__name__}")
 
-__all__ = ["AGENT_CONFIGS", "A2CConfig", "DiscreteSACConfig", "PPOConfig", "SACConfig", "action_head"]
+__all__ = ["AGENT_CONFIGS", "A2CConfig", "DiscreteSACConfig", "PPOConfig", "SACConfig", "SoftQConfig", "action_head"]
 
 
 def _gradient_steps(n: int) -> int:
     if n == -1 or n >= 1:
         return n
     raise ValueError(f"expected at least 1, or -1 for one per env step, got {n}")
+
+
+def _shannon(text: str) -> str:
+    family = EntropyFamily.parse(text)
+    if family.is_shannon:
+        return str(family)
+    raise ValueError(f"expected shannon, whose optimum is the softmax of the values, got {family}; use discrete-sac")
 
 
 Activation = Literal["tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid"]
@@ -74,6 +81,7 @@ _ENT_COEF_IN_REWARD = (
     "entropy weight, >= 0, in reward units per nat; or target:NATS[:START], steered to keep that entropy, "
     "auto[:START] for "
 )
+_HALF = "half the highest entropy"
 _CRITIC_ENT_COEF = "entropy weight in the value targets, >= 0, in reward units per nat; none = that of the actor"
 GradientSteps = Annotated[int, AfterValidator(_gradient_steps)]
 _ON_POLICY_TARGET = "half the highest entropy (Box actions: -1 nat per dimension)"
@@ -233,7 +241,7 @@ class DiscreteSACConfig:
     train_freq: Annotated[Count, Doc("env steps per environment between updates")] = 1
     gradient_steps: Annotated[GradientSteps, Doc("gradient steps per update; -1 = one per env step")] = 1
     n_steps: Annotated[Count, Doc("rewards added up before the bootstrap value")] = 1
-    ent_coef: Annotated[Coefficient, Doc(_ENT_COEF_IN_REWARD + "half the highest entropy")] = "auto"
+    ent_coef: Annotated[Coefficient, Doc(_ENT_COEF_IN_REWARD + _HALF)] = "auto"
     critic_ent_coef: Annotated[NonNegative | None, Doc(_CRITIC_ENT_COEF)] = None
     entropy: Family = "shannon"
     entropy_in: Place = "reward"
@@ -244,11 +252,64 @@ class DiscreteSACConfig:
     normalize_obs: Annotated[bool, Doc("observations by running mean and std")] = False
 
 
+@settings
+class SoftQConfig:
+    """Soft Q-learning for Discrete actions (Haarnoja et al. 2017); Munchausen DQN (Vieillard et al. 2020)."""
+
+    NUMBERS: ClassVar[tuple[str, ...]] = ("learning_rate", "gamma", "tau", "munchausen")
+    BATCHABLE: ClassVar[tuple[str, ...]] = (*NUMBERS, "ent_coef", "entropy_in")
+    """Fields in which runs of one batch may differ; the first of them are numbers and schedules."""
+    HEADS: ClassVar[tuple[str, ...]] = ("categorical",)
+    """Kinds of policy heads that it has a loss for."""
+    squash_output: ClassVar[bool] = False
+    ent_coef_unit: ClassVar[str] = "reward"
+
+    learning_rate: Annotated[PositiveScheduled, Doc("Adam's step size for values and coefficient, > 0")] = 3e-4
+    buffer_size: Annotated[Count, Doc("transitions remembered")] = 1_000_000
+    learning_starts: Annotated[Natural, Doc("env steps of uniform actions before learning begins")] = 1000
+    batch_size: Annotated[Count, Doc("transitions per gradient step")] = 64
+    tau: Annotated[Fraction, Doc("share of the way that target values go per gradient step, in [0, 1]")] = 0.005
+    gamma: Annotated[Fraction, Doc("discount per step, in [0, 1]")] = 0.99
+    warmup_hold: Annotated[Count, Doc("env steps for which each uniform action is held before learning begins")] = 1
+    train_freq: Annotated[Count, Doc("env steps per environment between updates")] = 1
+    gradient_steps: Annotated[GradientSteps, Doc("gradient steps per update; -1 = one per env step")] = 1
+    n_steps: Annotated[Count, Doc("rewards added up before the bootstrap value")] = 1
+    ent_coef: Annotated[Coefficient, Doc("temperature of the policy: " + _ENT_COEF_IN_REWARD + _HALF)] = "auto"
+    munchausen: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Doc("share of ent_coef * log pi(a|s) added to rewards, in [0, 1); Munchausen DQN: 0.9"),
+    ] = 0.0
+    munchausen_clip: Annotated[Positive, Doc("ent_coef * log pi(a|s) counts no less than minus this, > 0")] = 1.0
+    entropy: Annotated[str, AfterValidator(_shannon), Doc("what the coefficient weighs: shannon alone")] = "shannon"
+    entropy_in: Annotated[
+        Literal["loss", "reward"],
+        Doc(
+            "reward: values hold the entropy to come (soft Q-learning); loss: plain ones of the policy (expected SARSA)"
+        ),
+    ] = "reward"
+    net_arch: Annotated[Widths, Doc("hidden layer widths")] = (64, 64)
+    activation: Annotated[Activation, Doc("between layers")] = "relu"
+    features: Features = "auto"
+    features_dim: FeaturesDim = None
+    normalize_obs: Annotated[bool, Doc("observations by running mean and std")] = False
+
+    @model_validator(mode="after")
+    def _munchausen_needs_entropy_in_the_reward(self) -> Self:
+        if self.munchausen > 0.0 and self.entropy_in == "loss":
+            raise ValueError(
+                f"munchausen: takes back entropy from the reward, so it has to be 0 with --entropy-in loss, "
+                f"got {self.munchausen:g}"
+            )
+        return self
+
+
 AGENT_CONFIGS: dict[str, Any] = {
     "ppo": PPOConfig,
     "a2c": A2CConfig,
     "sac": SACConfig,
     "discrete-sac": DiscreteSACConfig,
+    "soft-q": SoftQConfig,
 }
 
 

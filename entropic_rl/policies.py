@@ -45,6 +45,7 @@ class NetworkConfig:
         features_dim: number of features; None for a default that depends on the kind.
         recurrent: memory between features and hidden layers.
         recurrent_size: numbers that the memory gives.
+        tempered: whether what the actor gives are values of actions, whose softmax at a temperature is the policy.
     """
 
     net_arch: tuple[int, ...] = (64, 64)
@@ -59,6 +60,7 @@ class NetworkConfig:
     features_dim: int | None = None
     recurrent: Recurrent = "none"
     recurrent_size: int = 64
+    tempered: bool = False
 
     @classmethod
     def of(cls, config: Any, **given: Any) -> NetworkConfig:
@@ -83,6 +85,7 @@ class ActorCritic:
     Attributes:
         params: all parameters; row r is run r.
         normalizer: running observation statistics; None if observations are used raw.
+        temperature: ``[R]``, what values of actions are divided by; None if the actor gives logits as they are.
 
     Raises:
         ConfigError: the features do not fit the observations.
@@ -125,6 +128,7 @@ class ActorCritic:
         self.normalizer = None
         if network.normalize_obs:
             self.normalizer = ObservationNormalizer(len(seeds), observation.size, observation.frames, device=device)
+        self.temperature = self.params.values.new_ones(len(seeds)) if network.tempered else None
         self._initialise(Stream(seeds, "initialisation"))
 
     @property
@@ -143,7 +147,29 @@ class ActorCritic:
 
     def distribution(self, obs: Tensor, mask: Tensor | None = None) -> Distribution:
         """Policy without memory at ``obs [R, B, D]``, over the actions that ``mask [R, B, A]`` allows."""
-        return self._head(self._actor(self.params, self._trunk(self.params, self._seen(obs))), mask)
+        return self.head(self.outputs(obs), mask)
+
+    def outputs(self, obs: Tensor) -> Tensor:
+        """What the actor makes of ``obs [R, B, D]`` without memory, ``[R, B, n_outputs]``."""
+        return self._actor(self.params, self._trunk(self.params, self._seen(obs)))
+
+    def head(self, outputs: Tensor, mask: Tensor | None = None) -> Distribution:
+        """The policy that ``outputs [R, B, n_outputs]`` stand for, over the actions that ``mask [R, B, A]`` allows."""
+        if self.temperature is not None:
+            outputs = outputs / self.temperature.view(-1, 1, 1)
+        kind = self.action.kind
+        if kind == "categorical":
+            return Categorical(outputs, mask)
+        if kind == "multi-discrete":
+            return MultiDiscrete(outputs, self.action.nvec, mask)
+        if kind == "bernoulli":
+            return Bernoulli(outputs)
+        if self._has_log_std:
+            mean, log_std = outputs, self.log_std.expand_as(outputs)
+        else:
+            mean, log_std = outputs.chunk(2, -1)
+            log_std = log_std.clamp(MIN_LOG_STD, MAX_LOG_STD)
+        return Gaussian(mean, log_std) if kind == "gaussian" else TanhGaussian(mean, log_std)
 
     def step(
         self, obs: Tensor, mask: Tensor | None = None, state: Tensor | None = None
@@ -152,7 +178,7 @@ class ActorCritic:
         if self._memory is None or state is None:
             return self.distribution(obs, mask), None
         features, state = self._memory.step(self.params, self._seen(obs), state)
-        return self._head(self._actor(self.params, self._trunk(self.params, features)), mask), state
+        return self.head(self._actor(self.params, self._trunk(self.params, features)), mask), state
 
     def value(self, obs: Tensor, state: Tensor | None = None) -> Tensor:
         """State values ``[R, B]`` at ``obs [R, B, D]``, after a ``state [R, B, n_state]`` of the memory."""
@@ -179,7 +205,7 @@ class ActorCritic:
             features = outputs.flatten(1, 2)
         features = self._trunk(self.params, features)
         values = self._critic(self.params, features).squeeze(-1)
-        return self._head(self._actor(self.params, features), mask), values, states
+        return self.head(self._actor(self.params, features), mask), values, states
 
     @property
     def log_std(self) -> Tensor:
@@ -187,8 +213,10 @@ class ActorCritic:
         return self.params["log_std"].clamp(MIN_LOG_STD, MAX_LOG_STD)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and statistics, ``[R, ...]`` each."""
+        """Parameters, statistics and temperature, ``[R, ...]`` each."""
         state = {f"params.{name}": tensor for name, tensor in self.params.named().items()}
+        if self.temperature is not None:
+            state["temperature"] = self.temperature
         if self.normalizer is not None:
             statistics = self.normalizer.statistics.state_dict()
             state |= {f"obs_statistics.{name}": tensor for name, tensor in statistics.items()}
@@ -204,21 +232,6 @@ class ActorCritic:
 
     def _seen(self, obs: Tensor) -> Tensor:
         return obs if self._features is None else self._features(self.params, obs)
-
-    def _head(self, outputs: Tensor, mask: Tensor | None) -> Distribution:
-        kind = self.action.kind
-        if kind == "categorical":
-            return Categorical(outputs, mask)
-        if kind == "multi-discrete":
-            return MultiDiscrete(outputs, self.action.nvec, mask)
-        if kind == "bernoulli":
-            return Bernoulli(outputs)
-        if self._has_log_std:
-            mean, log_std = outputs, self.log_std.expand_as(outputs)
-        else:
-            mean, log_std = outputs.chunk(2, -1)
-            log_std = log_std.clamp(MIN_LOG_STD, MAX_LOG_STD)
-        return Gaussian(mean, log_std) if kind == "gaussian" else TanhGaussian(mean, log_std)
 
     def _initialise(self, stream: Stream) -> None:
         """Orthogonal, gains sqrt 2 (hidden), .01 (policy head), 1 (value head); or uniform.

@@ -180,6 +180,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "CartPole-v1": {"total_timesteps": 60_000, "learning_rate": 1e-3, "tau": 0.02},
         "Acrobot-v1": {"total_timesteps": 60_000, "learning_rate": 1e-3, "tau": 0.02},
     },
+    "soft-q": {
+        "CartPole-v1": {"total_timesteps": 60_000, "learning_rate": 1e-3, "tau": 0.02},
+    },
 }
 
 

@@ -305,7 +305,9 @@ def test_evaluate_refuses_directories_without_a_policy(run_dir, capsys):
     assert_refused(capsys, ["evaluate", "empty"], "no config.json in empty", "expected a run directory")
     (Path("empty") / "config.json").write_text('{"agent": "sarsa"}')
     assert_refused(
-        capsys, ["evaluate", "empty"], "expected an agent of ['ppo', 'a2c', 'sac', 'discrete-sac'], got 'sarsa'"
+        capsys,
+        ["evaluate", "empty"],
+        "expected an agent of ['ppo', 'a2c', 'sac', 'discrete-sac', 'soft-q'], got 'sarsa'",
     )
     (Path("empty") / "config.json").write_bytes((run_dir / "config.json").read_bytes())
     assert_refused(capsys, ["evaluate", "empty"], "no policy.json in empty")

@@ -434,7 +434,7 @@ BAD = {
     "no agent": (["--agent"], "--agent: expected at least one agent, got none"),
     "an unknown agent": (
         ["--agent", "poo"],
-        "AGENT: expected one of ppo, a2c, sac, discrete-sac, sb3:ALGORITHM, MODULE:CLASS, got 'poo'",
+        "AGENT: expected one of ppo, a2c, sac, discrete-sac, soft-q, sb3:ALGORITHM, MODULE:CLASS, got 'poo'",
     ),
     "one that cannot schedule": (
         ["--agent", "sb3:PPO", "--ent-coef", "linear:0.1:0"], "neither schedules nor steers it",
@@ -498,6 +498,6 @@ def test_directory_that_the_system_refuses_to_make_is_told_in_one_line(stand_in)
 def test_missing_agent_is_told_before_its_flags():
     ended = run("compare", *GRID[2:], "--out", "out")
     assert (
-        "AGENT is missing: expected one or more of ppo, a2c, sac, discrete-sac, sb3:ALGORITHM, MODULE:CLASS"
+        "AGENT is missing: expected one or more of ppo, a2c, sac, discrete-sac, soft-q, sb3:ALGORITHM, MODULE:CLASS"
         in ended.err
     )

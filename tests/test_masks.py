@@ -11,7 +11,7 @@ from gymnasium.envs.toy_text.taxi import TaxiEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import distributions as td
 
-from entropic_rl.agents import A2C, PPO, A2CConfig, DiscreteSAC, DiscreteSACConfig, PPOConfig
+from entropic_rl.agents import A2C, PPO, A2CConfig, DiscreteSAC, DiscreteSACConfig, PPOConfig, SoftQ, SoftQConfig
 from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import EnvError
 from entropic_rl.evaluation import evaluate
@@ -301,6 +301,7 @@ SETTINGS = {
     PPO: PPOConfig(n_steps=8, batch_size=16, n_epochs=2, net_arch=(8,)),
     A2C: A2CConfig(n_steps=8, net_arch=(8,)),
     DiscreteSAC: DiscreteSACConfig(net_arch=(8,), learning_starts=20, batch_size=16, buffer_size=64),
+    SoftQ: SoftQConfig(net_arch=(8,), learning_starts=20, batch_size=16, buffer_size=64, munchausen=0.5),
 }
 every_agent = pytest.mark.parametrize("agent_class", SETTINGS, ids=lambda cls: cls.__name__)
 

@@ -83,8 +83,8 @@ def _of_sb3(agent: str, config: Any) -> Any:
     Raises:
         ConfigError: it has no such agent.
     """
-    if agent == "discrete-sac":
-        raise ConfigError("Stable-Baselines3 has no discrete SAC; use --only ours")
+    if agent in ("discrete-sac", "soft-q"):
+        raise ConfigError(f"Stable-Baselines3 has no {agent}; use --only ours")
     cls = settings_class(f"sb3:{agent.upper()}")
     if isinstance(config, cls):
         return config

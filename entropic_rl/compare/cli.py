@@ -28,8 +28,8 @@ _USAGE = """%(prog)s AGENT [AGENT ...] --env ID --ent-coef X X ... --seeds N --o
        %(prog)s resume DIR     train what is missing or failed, and report
        %(prog)s add DIR ...    more seeds or values, without training again what is there
        %(prog)s summary DIR    the report again, from what is there"""
-_EPILOG = """agents: ppo, a2c, sac, discrete-sac; sb3:PPO, sb3:SAC ... for Stable-Baselines3's; MODULE:CLASS for your
-own; several lie side by side.
+_EPILOG = """agents: ppo, a2c, sac, discrete-sac, soft-q; sb3:PPO, sb3:SAC ... for Stable-Baselines3's; MODULE:CLASS for
+your own; several lie side by side.
 A setting with several values is swept: --ent-coef 0 0.01 --gamma 0.9 0.99 makes four groups of runs.
 
 example: %(prog)s ppo --env CartPole-v1 --ent-coef 0 0.01 0.1 --seeds 4 --out DIR   (%(prog)s ppo --help lists all)"""

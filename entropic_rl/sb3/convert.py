@@ -114,7 +114,10 @@ def _check(policy: ActorCritic, envs: Any, algorithm: str) -> None:
     if own == "PPO" and action.kind == "tanh-gaussian":
         flaws.append("squash_output: Stable-Baselines3's PPO and A2C squash only with gSDE")
     elif own == "PPO" and not network.critic:
-        flaws.append("Stable-Baselines3 has no soft actor-critic for Discrete actions, and its PPO needs a critic")
+        flaws.append(
+            "Stable-Baselines3 has no soft actor-critic for Discrete actions, nor soft Q-learning, and its PPO needs "
+            "a critic"
+        )
     elif algorithm not in (("SAC",) if own == "SAC" else ("PPO", "A2C")):
         flaws.append(f"algorithm: this policy is one of {own}, got {algorithm!r}")
     if network.recurrent != "none" or network.features == "attention" or policy.observation.frames > 1:
