@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 PLACES = [{"ent_coef": 0.2, "entropy_in": place} for place in ("reward", "loss")]
 
 
-@pytest.mark.parametrize("case", ["ppo, chain", "a2c, chain", "discrete-sac, chain"])
+@pytest.mark.parametrize("case", ["ppo, chain", "a2c, chain", "discrete-sac, chain", "soft-q, chain"])
 def test_each_place_of_the_entropy_has_its_own_optimum_and_is_led_there(case, tmp_path):
     agent, env, settings = CASES[case]
     shorter = {"total_timesteps": settings["total_timesteps"] // 2, "coverage": "off", "eval_episodes": 1}
@@ -19,6 +19,26 @@ def test_each_place_of_the_entropy_has_its_own_optimum_and_is_led_there(case, tm
     assert max(run["optimum/kl"] for run in in_reward) <= 0.005
     assert min(run["optimum/kl"] for run in in_loss) >= 0.02
     assert max(run["optimum/loss_only_kl"] for run in in_loss) <= 0.005
+
+
+def test_soft_q_learning_finds_the_softmax_of_a_bandit_at_the_lowest_temperature(tmp_path):
+    agent, env, settings = CASES["soft-q, bandit"]
+    chosen = {"env": env, **settings, "total_timesteps": 20_000, "coverage": "off", "eval_episodes": 1}
+    [runs] = train_grid(agent, chosen, [{"ent_coef": 0.05}], seeds=2, folder=tmp_path)
+    assert max(run["optimum/kl"] for run in runs) <= 0.001
+
+
+def test_munchausen_leaves_its_share_of_the_temperature_where_nothing_is_clipped(tmp_path):
+    agent, env, settings = CASES["soft-q, chain"]
+    chosen = {"env": env, **settings, "total_timesteps": 40_000, "coverage": "off", "eval_episodes": 1}
+    point = {"ent_coef": 0.5, "munchausen": 0.9}
+    [[free]] = train_grid(agent, {**chosen, "munchausen_clip": 100.0}, [point], seeds=1, folder=tmp_path / "free")
+    [[clipped]] = train_grid(agent, chosen, [point], seeds=1, folder=tmp_path / "clipped")
+    assert free["train/effective_temperature"] == pytest.approx(0.05)
+    assert free["train/munchausen_clipped"] == 0.0
+    assert free["optimum/kl"] <= 0.001
+    assert clipped["train/munchausen_clipped"] > 0.0
+    assert clipped["optimum/kl"] >= 0.1
 
 
 def test_ppo_keeps_a_target_entropy_from_any_initial_coefficient_and_solves_cartpole(tmp_path):

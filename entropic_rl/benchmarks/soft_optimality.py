@@ -35,6 +35,11 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "entropic_rl/Bandit-v0",
         {**_MEMORY, "n_envs": 8, "total_timesteps": 40_000},
     ),
+    "soft-q, bandit": (
+        "soft-q",
+        "entropic_rl/Bandit-v0",
+        {**_MEMORY, "n_envs": 8, "total_timesteps": 40_000},
+    ),
     "ppo, chain": (
         "ppo",
         "entropic_rl/Chain-v0",
@@ -66,6 +71,21 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "entropic_rl/Chain-v0",
         {**_MEMORY, "gamma": 0.9, "n_envs": 8, "total_timesteps": 80_000},
     ),
+    "soft-q, chain": (
+        "soft-q",
+        "entropic_rl/Chain-v0",
+        {**_MEMORY, "gamma": 0.9, "n_envs": 8, "total_timesteps": 80_000},
+    ),
+    "soft-q, chain, munchausen 0.9, clip 1": (
+        "soft-q",
+        "entropic_rl/Chain-v0",
+        {**_MEMORY, "gamma": 0.9, "n_envs": 8, "total_timesteps": 80_000, "munchausen": 0.9},
+    ),
+    "soft-q, chain, munchausen 0.9, clip 100": (
+        "soft-q",
+        "entropic_rl/Chain-v0",
+        {**_MEMORY, "gamma": 0.9, "n_envs": 8, "total_timesteps": 80_000, "munchausen": 0.9, "munchausen_clip": 100.0},
+    ),
     "ppo, chain from state 0, limit 50": (
         "ppo",
         "entropic_rl/Chain-v0",
@@ -80,11 +100,14 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 def optimality_table(case: str, seeds: int, temperatures: Sequence[float] = TEMPERATURES) -> str:
     """Train every temperature, with entropy in the reward and in the loss only, and lay it beside both solutions.
 
+    A Munchausen term leaves its share of the temperature in both solutions, and goes with entropy in the reward alone.
+
     Returns:
         Markdown rows: largest (median) KL over the seeds, in nats, weighted by the states that the solution visits.
     """
     agent, env, settings = CASES[case]
-    points = [{"ent_coef": t, "entropy_in": place} for t in temperatures for place in ("reward", "loss")]
+    places = ("reward",) if "munchausen" in settings else ("reward", "loss")
+    points = [{"ent_coef": t, "entropy_in": place} for t in temperatures for place in places]
     with tempfile.TemporaryDirectory() as folder:
         chosen = {"env": env, "coverage": "off", "eval_episodes": 1, **settings}
         groups = train_grid(agent, chosen, points, seeds=seeds, folder=Path(folder))
