@@ -374,6 +374,7 @@ def test_large_coefficient_gives_the_uniform_policy_and_zero_the_greedy_one(agen
     assert rows[-1][0]["train/entropy"] > 0.99 * math.log(3) > rows[-1][1]["train/entropy"]
 
 
+@pytest.mark.slow
 def test_a2c_without_advantage_normalisation_converges_to_softmax_of_reward_over_coefficient():
     # One state, one step: the policy that maximises E[r] + c H is softmax(r / c).
     coefs = [0.25, 0.5, 1.0]

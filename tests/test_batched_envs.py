@@ -223,9 +223,8 @@ def test_path_that_never_asks_the_device_equals_the_one_that_does(case, mode):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own import
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPU")
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=() if case == "CartPole-v1" else pytest.mark.slow) for case in CASES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_compiled_steps_equal_eager_ones(case):
     eager, compiled = build(case, 5, max_episode_steps=30), build(case, 5, max_episode_steps=30, compile=True)
     torch.testing.assert_close(eager.reset(seed=3)[0], compiled.reset(seed=3)[0], rtol=0.0, atol=0.0)

@@ -670,6 +670,7 @@ def test_termination_does_not_bootstrap():
     assert values[:, 1].flatten().tolist() == pytest.approx([1.0] * 4, abs=0.02)
 
 
+@pytest.mark.slow
 def test_discrete_sac_learns_the_softmax_policy_of_a_bandit_and_keeps_a_target_entropy():
     # One choice, then the end: Q = r, and pi = softmax(r / c) whatever else is random.
     config = DiscreteSACConfig(
