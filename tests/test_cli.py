@@ -133,20 +133,8 @@ def test_what_an_agent_sees_and_remembers_is_trained_and_evaluated(capsys, agent
 
 
 def test_agents_that_see_differently_are_compared(capsys):
-    flags = [
-        "--together",
-        "--frame-stack",
-        "1",
-        "2",
-        "--recurrent",
-        "gru",
-        "none",
-        "--seeds",
-        "1",
-        "--parallel",
-        "batch",
-    ]
-    assert main([*COMPARE, *flags, "--out", "out"]) == 0
+    views = ["--together", "--frame-stack", "1", "2", "--recurrent", "gru", "none"]
+    assert main([*COMPARE, *views, "--seeds", "1", "--parallel", "batch", "--out", "out"]) == 0
     summaries = [json.loads(path.read_text()) for path in Path("out/cells").glob("*/summary.json")]
     assert len(summaries) == 2
 
