@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "entropy": {"continuous_entropy", "quadrature"},
     "continuous_entropy": {"quadrature"},
     "quadrature": set(),
-    "losses": set(),
+    "losses": {"entropy", "losses"},
     "errors": set(),
     "presets": set(),
     "progress": set(),
@@ -295,7 +295,7 @@ def test_all_names_exist(name):
             "categorical_entropy", "bernoulli_entropy", "gaussian_entropy", "tanh_gaussian_entropy", "tsallis_entropy",
             "renyi_entropy",
         ],
-        "losses": ["entropic_loss"],
+        "losses": ["entropic_loss", "entropic_cross_entropy", "EntropicCrossEntropy"],
         "agents": ["A2C", "PPO", "A2CConfig", "PPOConfig"],
     }.items(),
 )  # fmt: skip

@@ -1,36 +1,12 @@
-"""Losses of agents and classifiers, per element: pure functions that never reduce; the caller takes the one mean.
-
-Each detaches what its paper treats as a constant and says so. ``entropic_loss`` is where reinforcement learning,
-calibration and active learning meet.
-"""
+"""Losses of agents, per element. Each detaches what its paper treats as a constant and says so."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = [
-    "clipped_surrogate_loss",
-    "clipped_value_loss",
-    "entropic_loss",
-    "policy_gradient_loss",
-    "value_loss",
-]
+from entropic_rl.losses.core import check_same_shape
 
-
-def entropic_loss(data_loss: Tensor, entropy: Tensor, *, ent_coef: float | Tensor) -> Tensor:
-    """``data_loss - ent_coef * entropy`` per element, ``[...] -> [...]``: a positive coefficient rewards entropy.
-
-    Args:
-        data_loss: ``[...]``, what is minimised: a policy loss, a cross-entropy.
-        entropy: ``[...]``, nats, same shape; positive for discrete distributions.
-        ent_coef: the entropy weight (alpha in Haarnoja et al., lambda in entropic classification); a number, or a
-            tensor that broadcasts against the elements, such as ``[R, 1]`` for R runs.
-
-    Raises:
-        ValueError: the shapes of ``data_loss`` and ``entropy`` differ.
-    """
-    check_same_shape(data_loss=data_loss, entropy=entropy)
-    return data_loss - ent_coef * entropy
+__all__ = ["clipped_surrogate_loss", "clipped_value_loss", "policy_gradient_loss", "value_loss"]
 
 
 def policy_gradient_loss(log_prob: Tensor, advantage: Tensor) -> Tensor:
@@ -85,15 +61,3 @@ def clipped_value_loss(
     old_value = old_value.detach()
     moved = (value - old_value).clamp(-clip_range_vf, clip_range_vf)  # type: ignore[arg-type] # both are numbers or tensors
     return value_loss(old_value + moved, value_target)
-
-
-def check_same_shape(**tensors: Tensor) -> None:
-    """Refuse silent broadcasting.
-
-    Raises:
-        ValueError: naming every argument and its shape, if they are not all the same.
-    """
-    first, *others = tensors.values()
-    if any(other.shape != first.shape for other in others):
-        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-        raise ValueError(f"shapes must agree, got {shapes}")
