@@ -67,6 +67,7 @@ MAY_IMPORT = {
     "continuous_entropy": {"quadrature"},
     "quadrature": set(),
     "losses": {"entropy", "losses"},
+    "calibration": {"calibration", "entropy", "errors"},
     "errors": set(),
     "presets": set(),
     "progress": set(),
@@ -142,7 +143,7 @@ TORCH_FREE = {
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
     "compare.wandb_sweep", "progress", "sb3", "sb3.settings",
 }  # fmt: skip
-HEAVY = {"torch", "stable_baselines3", "wandb", "matplotlib", "tensorboard", "safetensors", "scipy"}
+HEAVY = {"torch", "sklearn", "stable_baselines3", "wandb", "matplotlib", "tensorboard", "safetensors", "scipy"}
 
 
 def sources():
@@ -295,6 +296,7 @@ def test_all_names_exist(name):
             "categorical_entropy", "bernoulli_entropy", "gaussian_entropy", "tanh_gaussian_entropy", "tsallis_entropy",
             "renyi_entropy",
         ],
+        "calibration": ["proper_readout", "TemperatureScaler"],
         "losses": ["entropic_loss", "entropic_cross_entropy", "EntropicCrossEntropy"],
         "agents": ["A2C", "PPO", "A2CConfig", "PPOConfig"],
     }.items(),
