@@ -139,7 +139,8 @@ TORCH_FREE = {
     "", "allocation", "user_modules", "conv_layers", "extras", "wrappers",
     "errors", "schedules", "families", "presets", "config", "flags", "spaces", "environments", "run_directory",
     "cli",
-    "evaluate_run", "agents", "agents.config", "benchmarks.cli", "compare", "benchmarks", "envs", "cell", "resolve",
+    "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_environments",
+    "benchmarks.cli_mathematics", "compare", "benchmarks", "envs", "cell", "resolve",
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
     "compare.wandb_sweep", "progress", "sb3", "sb3.settings",
 }  # fmt: skip
@@ -296,7 +297,7 @@ def test_all_names_exist(name):
             "categorical_entropy", "bernoulli_entropy", "gaussian_entropy", "tanh_gaussian_entropy", "tsallis_entropy",
             "renyi_entropy",
         ],
-        "calibration": ["proper_readout", "TemperatureScaler"],
+        "calibration": ["proper_readout", "TemperatureScaler", "calibration_report", "CalibrationReport"],
         "losses": ["entropic_loss", "entropic_cross_entropy", "EntropicCrossEntropy"],
         "agents": ["A2C", "PPO", "A2CConfig", "PPOConfig"],
     }.items(),

@@ -48,6 +48,14 @@ def test_speed_is_measured_for_every_peer_and_compared_round_by_round():
     assert "x** (" in table
 
 
+def test_errors_of_calibration_are_printed_beside_the_truth(capsys):
+    arguments = ["--gaps", "5", "--rows", "100", "--trials", "4", "--resamples", "20"]
+    assert main(["calibration-metrics", *arguments]) == 0
+    header, rule, row = capsys.readouterr().out.splitlines()
+    assert row.startswith("| 5 | 100 | ")
+    assert header.count("|") == rule.count("|") == row.count("|")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -55,6 +63,8 @@ def test_speed_is_measured_for_every_peer_and_compared_round_by_round():
         (["deepsea", "--sizes", "1"], "expected at least 2"),
         (["environments", "--envs", "LunarLander-v3"], "has no batched version"),
         (["environments", "--copies", "0"], "expected at least 1"),
+        (["calibration-metrics", "--trials", "1"], "--trials: at least 2"),
+        (["calibration-metrics", "--gaps", "80"], "expected points from 0 to 50"),
         (["deepsea", "--env-kwargs", "stochastic=true"], "unknown argument '--env-kwargs'"),
     ],
 )
