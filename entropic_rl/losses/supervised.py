@@ -25,6 +25,9 @@ __all__ = [
 ]
 
 
+_IMPOSSIBLE = "target: expected classes that the mask allows"
+
+
 def entropic_cross_entropy(
     logits: Tensor,
     target: Tensor,
@@ -56,30 +59,33 @@ def entropic_cross_entropy(
     Raises:
         ValueError: a shape does not fit, or a target is out of range or on a class that the mask excludes.
     """
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
     z, target, mask = _classes_last(logits, target, mask, dim)
-    _check_smoothing(label_smoothing)
     z = masked_logits(z, mask)
-    if target.is_floating_point():
-        kept, target_probs = None, target
-    else:
+    log_p, kept = z.log_softmax(-1), None
+    if not target.is_floating_point():
         kept = target != ignore_index
         target = target.where(kept, 0)
         _require((target >= 0) & (target < z.shape[-1]), f"target: expected class indices from 0 to {z.shape[-1] - 1}")
-        target_probs = F.one_hot(target, z.shape[-1]).to(z.dtype)
-    if mask is not None:
-        possible = (mask | (target_probs == 0)).all(-1)
-        _require(possible if kept is None else possible | ~kept, "target: expected classes that the mask allows")
-    if label_smoothing:
-        allowed = torch.ones_like(z) if mask is None else mask.expand_as(z).to(z.dtype)
-        uniform = allowed / allowed.sum(-1, keepdim=True)
-        target_probs = (1.0 - label_smoothing) * target_probs + label_smoothing * uniform
-    if weight is not None:
-        target_probs = target_probs * weight
-    # A class without any share in the target costs nothing, however impossible it is.
-    data_loss = -(target_probs * z.log_softmax(-1).masked_fill(target_probs == 0, 0.0)).sum(-1)
+        if mask is not None:
+            possible = mask.expand_as(z).gather(-1, target.unsqueeze(-1)).squeeze(-1)
+            _require(possible | ~kept, _IMPOSSIBLE)
+    elif mask is not None:
+        _require((mask | (target == 0)).all(-1), _IMPOSSIBLE)
+    if kept is not None and not label_smoothing:  # the usual case needs no table of targets
+        data_loss = -log_p.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+        share = None if weight is None else weight[target]
+        data_loss = data_loss if share is None else share * data_loss
+    else:
+        target_probs = target if kept is None else F.one_hot(target, z.shape[-1]).to(z.dtype)
+        target_probs = _smoothed(target_probs, z, mask, label_smoothing)
+        target_probs = target_probs if weight is None else target_probs * weight
+        share = None if weight is None else target_probs.sum(-1)
+        # A class without any share in the target costs nothing, however impossible it is.
+        data_loss = -(target_probs * log_p.masked_fill(target_probs == 0, 0.0)).sum(-1)
     entropy = categorical_entropy(z)
-    if weight is not None:
-        entropy = target_probs.sum(-1) * entropy
+    entropy = entropy if share is None else share * entropy
     loss = entropic_loss(data_loss, entropy, ent_coef=ent_coef)
     return loss if kept is None else loss.masked_fill(~kept, 0.0)
 
@@ -206,9 +212,12 @@ def _classes_last(
     return z, target, mask
 
 
-def _check_smoothing(label_smoothing: float) -> None:
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
+def _smoothed(target_probs: Tensor, z: Tensor, mask: Tensor | None, label_smoothing: float) -> Tensor:
+    """Targets ``[..., C]`` of which a share is spread over the allowed classes."""
+    if not label_smoothing:
+        return target_probs
+    allowed = torch.ones_like(z) if mask is None else mask.expand_as(z).to(z.dtype)
+    return (1.0 - label_smoothing) * target_probs + label_smoothing * allowed / allowed.sum(-1, keepdim=True)
 
 
 def _require(condition: Tensor, expected: str) -> None:
