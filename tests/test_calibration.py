@@ -175,7 +175,7 @@ def test_variants_are_measured_as_if_each_were_alone():
 
 @pytest.mark.parametrize(("gap", "plain"), [(0.0, 1.1), (0.02, 2.4), (0.05, 5.25)])
 def test_debiased_error_reads_the_truth_where_the_plain_one_reads_chance_too(gap, plain):
-    reports = simulate(gap, 360, 120, n_resamples=60)
+    reports = simulate(gap, 360, 100, n_resamples=40)
     assert 100 * np.mean([found["ece"].value for found in reports]) == pytest.approx(plain, abs=0.25)
     assert 100 * np.mean([found["ece_debiased"].value for found in reports]) == pytest.approx(100 * gap, abs=0.3)
     rejected = np.mean([found.p_value < 0.05 for found in reports])
