@@ -64,6 +64,7 @@ def test_ppo_with_a_gru_balances_a_pole_whose_velocity_is_not_shown(tmp_path):
 
 
 def test_ppo_with_convolutions_catches_what_it_sees_in_images(tmp_path):
-    chosen = {"env": "entropic_rl/Catch-v0", "coverage": "off", "eval_episodes": 40}
+    straight = {"env_kwargs": {"drift": False}, "frame_stack": 1, "total_timesteps": 60_000}
+    chosen = {"env": "entropic_rl/Catch-v0", "coverage": "off", "eval_episodes": 40, **straight}
     [[run]] = train_grid("ppo", chosen, [{}], seeds=1, folder=tmp_path, preset="auto")
-    assert run["eval/mean_reward"] >= 2.0  # -4 at random, 5 at best
+    assert run["eval/mean_reward"] >= 3.5  # -4 at random, 5 at best

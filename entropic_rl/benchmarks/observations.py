@@ -27,6 +27,11 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "positions, GRU": ("ppo", _POSITIONS, {}),
     "positions, LSTM": ("ppo", _POSITIONS, {"recurrent": "lstm"}),
     "positions, attention": ("ppo", _POSITIONS, _ATTENTION),
+    "catch, convolutions of one image, straight balls": (
+        "ppo",
+        _CATCH,
+        {"frame_stack": 1, "env_kwargs": {"drift": False}},
+    ),
     "catch, convolutions of two images": ("ppo", _CATCH, {}),
     "catch, convolutions of one image": ("ppo", _CATCH, {"frame_stack": 1}),
     "catch, two images as one vector": ("ppo", _CATCH, {"features": "flat"}),
