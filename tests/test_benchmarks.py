@@ -56,6 +56,15 @@ def test_errors_of_calibration_are_printed_beside_the_truth(capsys):
     assert header.count("|") == rule.count("|") == row.count("|")
 
 
+def test_settings_are_those_of_the_chosen_agent(capsys):
+    common = ["sb3", "--env", "Pendulum-v1", "--show-config"]
+    assert main([*common, "--agent", "sac", "--gradient-steps", "4"]) == 0
+    assert "gradient_steps: 4" in capsys.readouterr().out
+    assert main([*common, "--agent=sac", "--n-epochs", "3"]) == 2
+    assert "unknown argument '--n-epochs'" in capsys.readouterr().err
+    assert main([*common, "--n-epochs", "3"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -17,7 +17,7 @@ from entropic_rl.benchmarks import cli_mathematics as mathematics
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, UserError
 from entropic_rl.flags import Parser, add_settings
-from entropic_rl.resolve import add_common_flags, resolve
+from entropic_rl.resolve import add_common_flags, resolve, show_config
 
 __all__ = ["main"]
 
@@ -26,19 +26,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one measurement and return the exit code."""
     parser = Parser(prog="benchmark.py", description="Measurements behind docs/benchmarks.md.")
     choices = parser.add_subparsers(dest="measurement", required=True, metavar="MEASUREMENT", parser_class=Parser)
-    _add_scores(choices)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    settings = _settings_of(words)
+    _add_scores(choices, settings)
     environments.add(choices)
-    _add_comparisons(choices)
+    _add_comparisons(choices, settings)
     mathematics.add(choices)
     try:
-        args = parser.parse(sys.argv[1:] if arguments is None else arguments)
+        args = parser.parse(words)
+        if getattr(args, "show_config", False):
+            agent = getattr(args, "agent", "ppo")
+            return show_config(agent, *resolve(agent, args))
         return _MEASUREMENTS[args.measurement](args)
     except UserError as error:
         print(f"benchmark.py: error: {error}", file=sys.stderr)
         return 2
 
 
-def _add_scores(choices: Any) -> None:
+def _settings_of(words: Sequence[str]) -> type[Any]:
+    """The settings class of the agent that is chosen among the words of a command line, PPO's if none is."""
+    named = [word.partition("=")[2] or following for word, following in zip(words, [*words[1:], ""], strict=True)
+             if word.partition("=")[0] == "--agent"]  # fmt: skip
+    return AGENT_CONFIGS.get(named[-1], PPOConfig) if named else PPOConfig
+
+
+def _add_scores(choices: Any, settings: type[Any]) -> None:
     sb3 = choices.add_parser("sb3", help="train beside Stable-Baselines3 with equal settings, one thread each, A B A B")
     sb3.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of each [5]")
     sb3.add_argument("--only", choices=("ours", "sb3"), help="leave the other one out")
@@ -47,19 +59,19 @@ def _add_scores(choices: Any) -> None:
     sb3.add_argument("--agent", choices=tuple(AGENT_CONFIGS), default="ppo", help="[ppo]")
     add_common_flags(sb3)
     add_settings(sb3, RunConfig, "run")
-    add_settings(sb3, PPOConfig, "hyper-parameters (A2C has the same but for minibatches, epochs and clipping)")
+    add_settings(sb3, settings, "hyper-parameters (of PPO unless --agent comes before --help)")
     scores = choices.add_parser("scores", help="print the files that sb3 --json wrote as one table of returns")
     scores.add_argument("files", nargs="+", type=Path, metavar="FILE")
 
 
-def _add_comparisons(choices: Any) -> None:
+def _add_comparisons(choices: Any, settings: type[Any]) -> None:
     meters = choices.add_parser("meters", help="what meters, record and --track add to the training time")
     meters.add_argument("--agent", choices=tuple(AGENT_CONFIGS), default="ppo", help="[ppo]")
     meters.add_argument("--runs", type=int, default=8, metavar="N", help="runs of the batch [8]")
     meters.add_argument("--rounds", type=int, default=5, metavar="N", help="pairs of trainings [5]")
     add_common_flags(meters)
     add_settings(meters, RunConfig, "run")
-    add_settings(meters, PPOConfig, "hyper-parameters")
+    add_settings(meters, settings, "hyper-parameters (of PPO unless --agent comes before --help)")
     comparison = choices.add_parser("comparison", help="8 coefficients x seeds, start to report, beside SB3's time")
     comparison.add_argument("--seeds", type=int, default=4, metavar="N", help="runs per coefficient [4]")
     comparison.add_argument("--sb3-rounds", type=int, default=4, metavar="N",
