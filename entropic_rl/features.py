@@ -145,14 +145,19 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """A transformer over the latest K observations, as far as there are any."""
+    """The newest observation, and beside it what a transformer makes of the latest K, as far as there are any.
+
+    The way past the transformer lets an agent learn at once what needs no memory; without it, layers of normalisation
+    stand between small differences of observations and the policy. Source: Parisotto et al. (2020), section 3.2,
+    https://arxiv.org/abs/1910.06764 (an identity map from observation to policy at the beginning).
+    """
 
     transformer: Transformer
 
     @property
     def n_outputs(self) -> int:
         """F."""
-        return self.transformer.n_outputs
+        return self.transformer.n_inputs + self.transformer.n_outputs
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Parameter shapes of one run, by name."""
@@ -161,7 +166,7 @@ class Attention:
     def __call__(self, params: ParameterRows, x: Tensor) -> Tensor:
         """``[R, B, D] -> [R, B, F]``."""
         x = x.unflatten(-1, (self.transformer.context, -1))
-        return self.transformer(params, x, ~x[..., 0].isnan())
+        return torch.cat([x[..., -1, :], self.transformer(params, x, ~x[..., 0].isnan())], -1)
 
     def initialise(self, params: ParameterRows, stream: Stream) -> None:
         """That of the transformer."""

@@ -93,10 +93,12 @@ def test_attention_sees_what_there_was():
     short, _ = build(ObservationSpec.vector(2).stacked(K), "attention")
     found = features(params, unseen)
     assert found.isfinite().all()
-    assert found.shape == (len(SEEDS), B, 32)
+    assert found.shape == (len(SEEDS), B, features.n_outputs) == (len(SEEDS), B, 2 + 32)
+    newest, found = found.split([2, 32], -1)
+    assert newest.equal(x[..., -2:])
     cut = short.transformer(params, x.unflatten(-1, (K, 2))[:, :, 1:], torch.ones(len(SEEDS), B, K - 1).bool())
     torch.testing.assert_close(found, cut, rtol=0.0, atol=1e-12)
-    assert (found - features(params, x)).abs().amax() > 1e-3
+    assert (found - features(params, x)[..., 2:]).abs().amax() > 1e-3
 
 
 def test_flat_observations_need_nothing():

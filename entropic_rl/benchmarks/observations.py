@@ -15,11 +15,11 @@ __all__ = ["CASES", "observation_row"]
 
 _CATCH = "entropic_rl/Catch-v0"
 _POSITIONS = "entropic_rl/CartPolePositions-v1"
-_STACKED = {"recurrent": "none", "frame_stack": 4, "gae_lambda": 0.95}
-_ATTENTION = {
-    "recurrent": "none", "frame_stack": 8, "features": "attention", "total_timesteps": 300_000, "n_steps": 64,
-    "n_epochs": 10, "gae_lambda": 0.95, "learning_rate": "linear:0.0005:0", "clip_range": 0.2, "ent_coef": 0.005,
+_STACKED = {
+    "recurrent": "none", "frame_stack": 4, "n_steps": 128, "n_epochs": 10, "gamma": 0.99, "gae_lambda": 0.95,
+    "learning_rate": "linear:0.0005:0", "clip_range": 0.2,
 }  # fmt: skip
+_ATTENTION = {**_STACKED, "features": "attention", "total_timesteps": 300_000}
 
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "positions, one observation": ("ppo", _POSITIONS, {"recurrent": "none"}),
