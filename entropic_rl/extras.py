@@ -12,6 +12,7 @@ _PACKAGES = {
     "ale_py": ("ale-py", "entropic-rl[atari]"),
     "cv2": ("OpenCV", "entropic-rl[atari]"),
     "opencv": ("OpenCV", "entropic-rl[atari]"),
+    "pyarrow": ("pyarrow", "entropic-rl[parquet]"),
     "atari": ("ale-py", "entropic-rl[atari]"),
 }
 

@@ -68,6 +68,7 @@ MAY_IMPORT = {
     "quadrature": set(),
     "losses": {"entropy", "losses"},
     "calibration": {"calibration", "entropy", "errors"},
+    "datasets": {"config", "datasets", "errors", "extras"},
     "errors": set(),
     "presets": set(),
     "progress": set(),
@@ -143,6 +144,8 @@ TORCH_FREE = {
     "benchmarks.cli_mathematics", "compare", "benchmarks", "envs", "cell", "resolve",
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
     "compare.wandb_sweep", "progress", "sb3", "sb3.settings",
+    "datasets", "datasets.data", "datasets.label_noise", "datasets.population", "datasets.sources", "datasets.splits",
+    "datasets.tables", "datasets.thinning",
 }  # fmt: skip
 HEAVY = {"torch", "sklearn", "stable_baselines3", "wandb", "matplotlib", "tensorboard", "safetensors", "scipy"}
 
@@ -298,6 +301,7 @@ def test_all_names_exist(name):
             "renyi_entropy",
         ],
         "calibration": ["proper_readout", "TemperatureScaler", "calibration_report", "CalibrationReport"],
+        "datasets": ["Dataset", "load", "from_arrays", "split", "folds", "with_label_noise"],
         "losses": ["entropic_loss", "entropic_cross_entropy", "EntropicCrossEntropy"],
         "agents": ["A2C", "PPO", "A2CConfig", "PPOConfig"],
     }.items(),
