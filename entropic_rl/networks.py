@@ -86,14 +86,25 @@ class ParameterRows:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         n_params = sum(math.prod(shape) for shape in shapes.values())
-        self.values = torch.zeros(n_runs, n_params, device=device, dtype=dtype)
-        self.grads = torch.zeros_like(self.values)
+        self._shapes = dict(shapes)
+        self._hold(torch.zeros(n_runs, n_params, device=device, dtype=dtype))
+
+    def _hold(self, values: Tensor) -> None:
+        self.values, self.grads = values, torch.zeros_like(values)
         self._views: dict[str, Tensor] = {}
         start = 0
-        for name, shape in shapes.items():
+        for name, shape in self._shapes.items():
             stop = start + math.prod(shape)
-            self._views[name] = self.values[:, start:stop].view(n_runs, *shape).requires_grad_()
+            self._views[name] = values[:, start:stop].view(len(values), *shape).requires_grad_()
             start = stop
+
+    def __getstate__(self) -> tuple[dict[str, tuple[int, ...]], Tensor]:
+        """For copies and pickles, which would not keep views the views that they are."""
+        return self._shapes, self.values
+
+    def __setstate__(self, state: tuple[dict[str, tuple[int, ...]], Tensor]) -> None:
+        self._shapes, values = state
+        self._hold(values)
 
     def __getitem__(self, name: str) -> Tensor:
         return self._views[name]
@@ -106,6 +117,12 @@ class ParameterRows:
         views = list(self._views.values())
         parts = torch.autograd.grad(loss.sum(), views, allow_unused=True, materialize_grads=True)
         torch.cat([part.flatten(1) for part in parts], 1, out=self.grads)
+
+    def double(self) -> ParameterRows:
+        """A copy in float64."""
+        twin = ParameterRows(self._shapes, len(self.values), device=self.values.device, dtype=torch.float64)
+        twin.values.copy_(self.values)
+        return twin
 
     def named(self) -> dict[str, Tensor]:
         """Detached views by name, ``[R, *shape]`` each."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from entropic_rl.networks import copy_exactly
 
-__all__ = ["Adam", "RMSprop", "clip_grad_norm_"]
+__all__ = ["SGD", "Adam", "RMSprop", "clip_grad_norm_"]
 
 
 def clip_grad_norm_(grads: Tensor, max_norm: float | Tensor) -> Tensor:
@@ -93,6 +93,30 @@ class Adam:
         copy_exactly(self.state_dict(), state)
 
 
+class SGD:
+    """Gradient descent on rows with momentum, as ``torch.optim.SGD``. Source: Polyak (1964), heavy ball."""
+
+    def __init__(self, params: Tensor, momentum: float = 0.9) -> None:
+        self._momentum = momentum
+        self.velocity = torch.zeros_like(params)
+
+    @torch.no_grad()
+    def step(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None = None) -> None:
+        """Step ``params, grads [R, P]`` in place by ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
+        before = _snapshot(params, self, active)
+        self.velocity.mul_(self._momentum).add_(grads)
+        params.sub_(self.velocity * learning_rate.unsqueeze(1))
+        _restore_inactive(params, self, active, before)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every tensor needed to continue exactly."""
+        return {"velocity": self.velocity}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        copy_exactly(self.state_dict(), state)
+
+
 class RMSprop:
     """RMSprop on rows, as ``torch.optim.RMSprop`` without momentum; ``eps`` outside the root.
 
@@ -122,12 +146,14 @@ class RMSprop:
         copy_exactly(self.state_dict(), state)
 
 
-def _snapshot(params: Tensor, optimizer: Adam | RMSprop, active: Tensor | None) -> list[Tensor]:
+def _snapshot(params: Tensor, optimizer: Adam | RMSprop | SGD, active: Tensor | None) -> list[Tensor]:
     """Copies of everything a step changes, if some rows are to stay."""
     return [] if active is None else [t.clone() for t in (params, *optimizer.state_dict().values())]
 
 
-def _restore_inactive(params: Tensor, optimizer: Adam | RMSprop, active: Tensor | None, before: list[Tensor]) -> None:
+def _restore_inactive(
+    params: Tensor, optimizer: Adam | RMSprop | SGD, active: Tensor | None, before: list[Tensor]
+) -> None:
     if active is not None:
         for now, old in zip((params, *optimizer.state_dict().values()), before, strict=True):
             now.copy_(torch.where(active.unsqueeze(1), now, old))

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["GridProgress", "ProgressReport", "make_console", "print_summary"]
+__all__ = ["EpochProgress", "GridProgress", "ProgressReport", "make_console", "print_summary"]
 
 
 def make_console() -> Console:
@@ -199,3 +199,36 @@ def _status(rows: Sequence[dict[str, float]]) -> str:
 def _mean(rows: Sequence[Mapping[str, float]], name: str) -> str:
     values = [row[name] for row in rows if not math.isnan(row.get(name, math.nan))]
     return f"{sum(values) / len(values):.4g}" if values else "-"
+
+
+class EpochProgress:
+    """A bar over the epochs of a supervised training, with the loss.
+
+    Args:
+        total: epochs.
+        label: what is trained.
+        enabled: False is silent.
+    """
+
+    def __init__(self, total: int, label: str, *, enabled: bool = True) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not enabled,
+        )
+        self._task = self._bar.add_task(label, total=total, loss="-")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, epoch: int, losses: Any) -> None:
+        """After an epoch, counted from 1, with the losses ``[R]`` of all runs."""
+        self._bar.update(self._task, completed=epoch, loss=f"{float(losses.mean()):.4f}")

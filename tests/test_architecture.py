@@ -67,7 +67,8 @@ MAY_IMPORT = {
     "continuous_entropy": {"quadrature"},
     "quadrature": set(),
     "losses": {"entropy", "losses"},
-    "calibration": {"calibration", "entropy", "errors"},
+    "calibration": BASE | {"calibration", "config", "entropy", "progress", "streams", "supervised"},
+    "supervised": CORE | {"config", "errors", "networks", "optimizers", "supervised"},
     "datasets": {"config", "datasets", "errors", "extras"},
     "errors": set(),
     "presets": set(),
@@ -143,7 +144,7 @@ TORCH_FREE = {
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_environments",
     "benchmarks.cli_mathematics", "compare", "benchmarks", "envs", "cell", "resolve",
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
-    "compare.wandb_sweep", "progress", "sb3", "sb3.settings",
+    "compare.wandb_sweep", "progress", "sb3", "sb3.settings", "supervised", "supervised.config",
     "datasets", "datasets.data", "datasets.label_noise", "datasets.population", "datasets.sources", "datasets.splits",
     "datasets.tables", "datasets.thinning",
 }  # fmt: skip

@@ -1,0 +1,54 @@
+"""Settings of a supervised training, the same for estimators and the command line; free of torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from typing_extensions import Doc
+
+from entropic_rl.config import Coefficient, Count, NonNegative, Positive, PositiveScheduled, settings
+
+__all__ = ["FitConfig"]
+
+
+def _classifier_coefficient(spec: float | str) -> float | str:
+    if isinstance(spec, str) and spec.startswith("auto"):
+        raise ValueError(f"expected a number, a schedule or target:NATS; no target is everyone's, got {spec}")
+    return spec
+
+
+@settings
+class FitConfig:
+    """How networks are fitted: their layers, the entropy term, the optimizer, and what keeps them from overfitting."""
+
+    ent_coef: Annotated[
+        Coefficient,
+        AfterValidator(_classifier_coefficient),
+        Doc(
+            "entropy weight, >= 0, nats of loss per nat of entropy; or a schedule such as linear:1:0, or "
+            "target:NATS[:START], steered to keep that mean entropy on the training data"
+        ),
+    ] = 0.0
+    net_arch: Annotated[tuple[Count, ...], Doc("hidden layer widths")] = (64,)
+    activation: Annotated[
+        Literal["tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid"], Doc("between layers")
+    ] = "relu"
+    batch_norm: Annotated[bool, Doc("normalise each hidden layer over the minibatch, before its activation")] = False
+    dropout: Annotated[float, Field(ge=0, lt=1), Doc("share of hidden units that are dropped in training")] = 0.0
+    optimizer: Annotated[Literal["adam", "sgd"], Doc("adam, or sgd with momentum")] = "adam"
+    learning_rate: Annotated[PositiveScheduled, Doc("step size, > 0, or a schedule such as cosine:0.01:0")] = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1), Doc("of sgd")] = 0.9
+    n_epochs: Annotated[Count, Doc("passes over the training data, at most")] = 100
+    batch_size: Annotated[Count | None, Doc("rows per minibatch; none = all of them")] = 32
+    l1: Annotated[NonNegative, Doc("weight of the sum of |weights|, biases left out")] = 0.0
+    l2: Annotated[NonNegative, Doc("weight of half the sum of squared weights, biases left out")] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, le=1), Doc("share of each label that is spread over all")] = 0.0
+    max_grad_norm: Annotated[Positive | None, Doc("2-norm at which gradients are clipped; none = never")] = None
+    early_stopping: Annotated[
+        bool, Doc("stop when the loss of the validation data has not improved, and keep the best weights")
+    ] = False
+    n_epochs_no_change: Annotated[Count, Doc("epochs without improvement that early stopping waits for")] = 10
+    tol: Annotated[NonNegative, Doc("what counts as an improvement to early stopping, nats")] = 1e-4
+    dtype: Annotated[Literal["float32", "float64"], Doc("of parameters in training")] = "float32"
+    device: Annotated[str, Doc("auto, cpu, cuda or cuda:N; auto prefers CUDA")] = "cpu"

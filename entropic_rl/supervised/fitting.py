@@ -1,0 +1,214 @@
+"""The training of classifiers and regressors: minibatches, schedules, the entropy weight, early stopping; R runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from entropic_rl.coefficients import EntropyCoefficient, ProportionalIntegral, ScheduledValue
+from entropic_rl.errors import ConfigError
+from entropic_rl.optimizers import SGD, Adam, clip_grad_norm_
+from entropic_rl.streams import Stream
+from entropic_rl.supervised.config import FitConfig
+from entropic_rl.supervised.networks import Network
+from entropic_rl.supervised.tasks import Task
+
+__all__ = ["Fitting", "Table"]
+
+_INITIAL = 0.1  # what a steered entropy weight begins with
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows to learn from.
+
+    Attributes:
+        x: ``[N, D]``, in the networks' type.
+        target: ``[N]`` class indices, or ``[N, D]`` numbers.
+        weight: ``[N]``, >= 0, how much each row counts; None if all count the same.
+    """
+
+    x: Tensor
+    target: Tensor
+    weight: Tensor | None = None
+
+
+class Fitting:
+    """Training of R networks, each on its own rows of one table, with its own entropy weight.
+
+    Minibatches are drawn by a stream of each run, and a run that has stopped early is left alone: a run in a batch is
+    the run alone (but for rounding of the last digits where libraries round products of other sizes otherwise).
+
+    Args:
+        network: of R runs.
+        task: what outputs are judged by.
+        config: common to all runs.
+        seeds: R, of minibatches and dropout.
+        ent_coefs: R; the configuration's for all if None.
+
+    Attributes:
+        history: per epoch, ``[R]`` each: ``loss``, ``ent_coef``, and ``validation_loss`` with early stopping.
+        n_epochs: ``[R]``, epochs that each run was trained for.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        task: Task,
+        config: FitConfig,
+        seeds: Sequence[int],
+        ent_coefs: Sequence[float | str] | None = None,
+    ) -> None:
+        values = network.values
+        here: dict[str, Any] = {"device": values.device, "dtype": values.dtype}
+        self.network, self._task, self._config = network, task, config
+        specs = [config.ent_coef] * len(seeds) if ent_coefs is None else list(ent_coefs)
+        self._ent_coef = EntropyCoefficient(
+            specs, target=0.0, controller=ProportionalIntegral, initial=_INITIAL, **here
+        )
+        self._is_steered = not bool(self._ent_coef.target.isnan().all())
+        self._learning_rate = ScheduledValue([config.learning_rate] * len(seeds), **here)
+        self._optimizer = Adam(values, eps=1e-8) if config.optimizer == "adam" else SGD(values, config.momentum)
+        self._order, self._noise = Stream(seeds, "minibatches", device=values.device), Stream(seeds, "dropout")
+        self.history: dict[str, list[Tensor]] = {"loss": [], "ent_coef": []}
+        self.n_epochs = torch.zeros(len(seeds), dtype=torch.int64)
+
+    @property
+    def ent_coef(self) -> Tensor:
+        """The entropy weights as they are now, ``[R]``."""
+        return self._ent_coef.value
+
+    def run(
+        self,
+        table: Table,
+        rows: Tensor,
+        held_out: Tensor | None = None,
+        on_epoch: Callable[[int, Tensor], None] | None = None,
+    ) -> None:
+        """Train for all epochs, or until every run has stopped.
+
+        Args:
+            table: what there is.
+            rows: ``[R, n]``, of the table, for training.
+            held_out: ``[R, m]``, for early stopping.
+            on_epoch: called after each epoch with its number from 1 and the training losses ``[R]``.
+
+        Raises:
+            ConfigError: a loss is not finite.
+        """
+        patience = _Patience(self.network, self._config) if held_out is not None else None
+        active = None if patience is None else patience.active
+        for epoch in range(self._config.n_epochs):
+            loss = self.epoch(table, rows, active)
+            if patience is not None and held_out is not None:
+                self.history.setdefault("validation_loss", []).append(patience.judge(self._loss_of(table, held_out)))
+            if on_epoch is not None:
+                on_epoch(epoch + 1, loss)
+            if active is not None and not active.any():
+                break
+        if patience is not None:
+            patience.restore_best()
+
+    def epoch(self, table: Table, rows: Tensor, active: Tensor | None = None) -> Tensor:
+        """One pass over ``rows [R, n]`` by the runs that are ``active [R]``; their mean losses ``[R]``.
+
+        Raises:
+            ConfigError: a loss is not finite.
+        """
+        n_rows, done = rows.shape[1], len(self.history["loss"])
+        size = min(self._config.batch_size or n_rows, n_rows)
+        starts = range(0, n_rows, size)
+        if size < n_rows:
+            rows = rows.gather(1, self._order.permutation(n_rows))
+        mean_weight = None if table.weight is None else table.weight[rows].mean(1)
+        total, entropy = torch.zeros_like(self.ent_coef), torch.zeros_like(self.ent_coef)
+        for i, start in enumerate(starts):
+            progress = (done + i / len(starts)) / self._config.n_epochs
+            batch = rows[:, start : start + size]
+            loss, level = self._step(table, batch, mean_weight, progress, active)
+            total += loss * (batch.shape[1] / n_rows)
+            entropy += level * (batch.shape[1] / n_rows)
+        going = slice(None) if active is None else active
+        if not total[going].isfinite().all():
+            raise ConfigError(
+                f"the loss is not finite after {done + 1} epochs: scale the inputs (StandardScaler), or lower "
+                f"learning_rate, now {self._config.learning_rate}"
+            )
+        if self._is_steered:
+            self._ent_coef.steer(entropy, self._learning_rate.value)
+        self.history["loss"].append(total)
+        self.history["ent_coef"].append(self.ent_coef.clone())
+        self.n_epochs += 1 if active is None else active.cpu().to(torch.int64)
+        return total
+
+    def _step(
+        self, table: Table, batch: Tensor, mean_weight: Tensor | None, progress: float, active: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """One gradient step on rows ``batch [R, B]``; the loss and the mean entropy, ``[R]`` each."""
+        network = self.network
+        outputs = network(_take(table.x, batch), training=True, noise=self._noise)
+        losses = self._task.loss(outputs, _take(table.target, batch), self._ent_coef.at(progress).unsqueeze(1))
+        if table.weight is not None and mean_weight is not None:
+            losses = losses * (_take(table.weight, batch) / mean_weight.unsqueeze(1))
+        loss = losses.mean(1)
+        network.backward(loss)
+        self._regularise()
+        if self._config.max_grad_norm is not None:
+            clip_grad_norm_(network.grads, self._config.max_grad_norm)
+        self._optimizer.step(network.values, network.grads, self._learning_rate.at(progress), active)
+        level = self._task.entropy(outputs.detach()).mean(1) if self._is_steered else loss.detach()
+        return loss.detach(), level
+
+    @torch.no_grad()
+    def _regularise(self) -> None:
+        """Add the gradients of the penalties on weights."""
+        values, grads, weights = self.network.values, self.network.grads, self.network.is_weight
+        if self._config.l2:
+            grads.addcmul_(values, weights.to(values.dtype), value=self._config.l2)
+        if self._config.l1:
+            grads.addcmul_(values.sign(), weights.to(values.dtype), value=self._config.l1)
+
+    @torch.no_grad()
+    def _loss_of(self, table: Table, rows: Tensor) -> Tensor:
+        """Mean loss ``[R]`` of ``rows [R, m]`` as the networks predict."""
+        losses = self._task.loss(
+            self.network(_take(table.x, rows)), _take(table.target, rows), self.ent_coef.unsqueeze(1)
+        )
+        if table.weight is None:
+            return losses.mean(1)
+        weight = _take(table.weight, rows)
+        return (losses * weight).sum(1) / weight.sum(1)
+
+
+class _Patience:
+    """Early stopping of each run by itself: when it began to fail to improve, and its best weights."""
+
+    def __init__(self, network: Network, config: FitConfig) -> None:
+        self._network, self._config = network, config
+        self._best = torch.full_like(network.values[:, 0], torch.inf)
+        self._state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        self._waited = torch.zeros_like(self._best)
+        self.active = torch.ones_like(self._best, dtype=torch.bool)
+
+    def judge(self, loss: Tensor) -> Tensor:
+        """Take in the validation losses ``[R]`` after an epoch, and give them back."""
+        improved = self.active & (loss < self._best - self._config.tol)
+        for name, tensor in self._network.state_dict().items():
+            self._state[name][improved] = tensor[improved]
+        self._best = self._best.where(~improved, loss)
+        self._waited = torch.where(improved, 0.0, self._waited + 1.0)
+        self.active &= self._waited < self._config.n_epochs_no_change
+        return loss
+
+    def restore_best(self) -> None:
+        """Put the best weights back."""
+        self._network.load_state_dict(self._state)
+
+
+def _take(table: Tensor, rows: Tensor) -> Tensor:
+    """``table [N, ...]`` at ``rows [R, B]``, ``[R, B, ...]``."""
+    return table.index_select(0, rows.flatten()).unflatten(0, rows.shape)
