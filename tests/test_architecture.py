@@ -74,6 +74,8 @@ MAY_IMPORT = {
     "presets": set(),
     "progress": set(),
     "plots": {"plots"},
+    "plots.calibration": {"calibration", "errors", "plots"},
+    "plots.uncertainty": {"calibration", "entropy", "errors", "plots"},
     "schedules": set(),
     "families": {"errors", "schedules", "spaces"},
     "masks": {"errors", "spaces"},

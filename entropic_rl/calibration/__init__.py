@@ -1,6 +1,7 @@
 """Honest probabilities of classifiers: what a model fitted with an entropy term means, and how far to trust it."""
 
 from entropic_rl.calibration.classifier import EntropicClassifier
+from entropic_rl.calibration.metrics import Reliability
 from entropic_rl.calibration.readout import gaussian_readout, proper_readout, readout_limit
 from entropic_rl.calibration.regressor import EntropicRegressor
 from entropic_rl.calibration.report import CalibrationReport, Measure, calibration_report
@@ -13,6 +14,7 @@ __all__ = [
     "EntropicClassifier",
     "EntropicRegressor",
     "Measure",
+    "Reliability",
     "RiskCoverage",
     "TemperatureScaler",
     "calibration_report",

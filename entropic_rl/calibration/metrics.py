@@ -9,13 +9,23 @@ centre; bins weighted by their rows; empty ones count nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 
 from entropic_rl.calibration.checks import Array, Ints
 
-__all__ = ["ABSOLUTE", "ERRORS", "MEASURES", "Meter", "debiased", "equal_mass_bins", "equal_width_bins"]
+__all__ = [
+    "ABSOLUTE",
+    "ERRORS",
+    "MEASURES",
+    "Meter",
+    "Reliability",
+    "debiased",
+    "equal_mass_bins",
+    "equal_width_bins",
+]
 
 MEASURES = (
     "accuracy", "nll", "brier", "reliability", "resolution", "uncertainty", "ece", "ece_mass", "ece_classwise",
@@ -28,6 +38,32 @@ ERRORS = ("reliability", *ABSOLUTE)
 
 _ENTRIES = 4_000_000  # of the largest intermediate array
 _CELLS, _WAVES, _HALVINGS = 256, 192, 18  # of the smooth error: rounding of confidences, cosines, digits
+_DENSITY = 40  # cells of the histogram of confidences
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Bins of the likeliest class's probability, K of them that hold rows, in order.
+
+    Attributes:
+        counts: ``[K]``, rows.
+        left: ``[K]``, where each begins: its edge for bins of equal width, its lowest confidence for equal mass.
+        right: ``[K]``, where it ends.
+        confidence: ``[K]``, mean of its rows.
+        accuracy: ``[K]``, share of its rows that are right.
+        low: ``[K]``, 2.5 % quantile of the accuracy that a calibrated model shows on as many rows.
+        high: ``[K]``, 97.5 % quantile.
+        density: ``[40]``, share of all rows in cells of equal width from confidence 0 to 1.
+    """
+
+    counts: Ints
+    left: Array
+    right: Array
+    confidence: Array
+    accuracy: Array
+    low: Array
+    high: Array
+    density: Array
 
 
 class Meter:
@@ -110,6 +146,41 @@ class Meter:
             rows = rng.integers(len(labels), size=(size, len(labels)))
             parts.append(self.measure(labels[rows], rows))
         return _joined(parts)
+
+    def reliability(self, labels: Ints, n_variants: int, rng: Generator) -> dict[str, Reliability]:
+        """The bins of equal ``width`` and equal ``mass`` of labels ``[N]``, beside calibrated worlds."""
+        schemes = {"width": self._width, "mass": self._mass}
+        worlds: dict[str, list[Array]] = {scheme: [] for scheme in schemes}
+        for size in self._chunks(n_variants):
+            # A calibrated model's answer is right as often as it says: no need to draw the class of wrong ones.
+            right = (rng.random((size, len(labels))) < self.confidence).astype(np.float64)
+            for scheme, bins in schemes.items():
+                worlds[scheme].append(_sums(np.broadcast_to(bins, right.shape), right, self.n_bins))
+        right = (labels == self.predicted).astype(np.float64)
+        cells = equal_width_bins(self.confidence, _DENSITY)
+        density = np.bincount(cells, minlength=_DENSITY) / len(labels)
+        found = {}
+        for scheme, bins in schemes.items():
+            counts, hits, total = (
+                _sums(bins[None], values, self.n_bins)[0] for values in (None, right, self.confidence)
+            )
+            held = counts > 0
+            low, high = np.quantile(np.concatenate(worlds[scheme])[:, held] / counts[held], (0.025, 0.975), axis=0)
+            ends = np.flatnonzero(held)[:, None] + np.array([0.0, 1.0])  # [K, 2]
+            if scheme == "mass":
+                own = [self.confidence[bins == k] for k in np.flatnonzero(held)]
+                ends = self.n_bins * np.array([[rows.min(), rows.max()] for rows in own])
+            found[scheme] = Reliability(
+                counts=counts[held].astype(np.int64),
+                left=ends[:, 0] / self.n_bins,
+                right=ends[:, 1] / self.n_bins,
+                confidence=total[held] / counts[held],
+                accuracy=hits[held] / counts[held],
+                low=low,
+                high=high,
+                density=density,
+            )
+        return found
 
     def _chunks(self, n_variants: int) -> Iterator[int]:
         most = max(1, _ENTRIES // self.proba.size)

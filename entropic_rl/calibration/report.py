@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 
 from entropic_rl.calibration.checks import Array, check_counts, labels_and_probabilities
-from entropic_rl.calibration.metrics import ABSOLUTE, ERRORS, Meter, debiased
+from entropic_rl.calibration.metrics import ABSOLUTE, ERRORS, Meter, Reliability, debiased
 from entropic_rl.calibration.selective import RiskCoverage, risk_coverage
 
 __all__ = ["CalibrationReport", "Measure", "calibration_report"]
@@ -73,6 +73,7 @@ class CalibrationReport:
         mean_confidence: of the likeliest class: sharpness.
         mean_entropy: of the probabilities, nats: sharpness.
         selective: errors among the most confident answers.
+        reliability: the bins, of equal ``width`` and equal ``mass``, beside what a calibrated model shows in them.
     """
 
     n: int
@@ -83,6 +84,7 @@ class CalibrationReport:
     mean_confidence: float
     mean_entropy: float
     selective: RiskCoverage
+    reliability: Mapping[str, Reliability]
 
     def __getitem__(self, name: str) -> Measure:
         return self.measures[name]
@@ -102,6 +104,10 @@ class CalibrationReport:
             "risk": self.selective.risk.tolist(),
             "area": self.selective.area,
             "excess": self.selective.excess,
+        }
+        found["reliability"] = {
+            scheme: {name: values.tolist() for name, values in asdict(bins).items()}
+            for scheme, bins in self.reliability.items()
         }
         return found | {"p_value": self.p_value}
 
@@ -167,6 +173,7 @@ def calibration_report(
         mean_confidence=float(meter.confidence.mean()),
         mean_entropy=_mean_entropy(p),
         selective=risk_coverage(meter.predicted == labels, meter.confidence),
+        reliability=meter.reliability(labels, n_resamples, rng),
     )
 
 

@@ -17,6 +17,7 @@ from entropic_rl.compare.analysis import Event, Section, band
 from entropic_rl.compare.grid import label
 from entropic_rl.plots import comparison as draw
 from entropic_rl.plots.comparison import Panel, Series
+from entropic_rl.plots.style import log_positions
 
 __all__ = ["Picture", "pictures"]
 
@@ -161,13 +162,10 @@ def _varies(section: Section, measure: str) -> bool:
 def _axis(values: Sequence[Any]) -> tuple[list[float], dict[float, str]]:
     """Where swept values lie, and the names of the places: numbers on a logarithmic scale, others one by one."""
     numbers = [float(x) if isinstance(x, int | float) else math.nan for x in values]
-    positive = sorted({x for x in numbers if x > 0})
-    if not all(x >= 0 for x in numbers) or len(positive) < 2 or positive[-1] / positive[0] < 5:
+    positions = log_positions(numbers)
+    if positions is None:
         order = list(dict.fromkeys(map(label, values)))
         return [float(order.index(label(x))) for x in values], {float(i): name for i, name in enumerate(order)}
-    logs = [math.log10(x) for x in positive]
-    gap = max((logs[-1] - logs[0]) / len(logs), 0.3)
-    positions = [logs[0] - gap if x == 0 else math.log10(x) for x in numbers]
     return positions, dict(zip(positions, map(label, values), strict=True))
 
 

@@ -1,6 +1,15 @@
 """Figures as SVG; the only place that knows matplotlib."""
 
+from entropic_rl.plots.calibration import plot_coefficient_response, plot_entropies, plot_reliability
 from entropic_rl.plots.environment import plot_environment
 from entropic_rl.plots.run import plot_run
+from entropic_rl.plots.uncertainty import plot_uncertainty
 
-__all__ = ["plot_environment", "plot_run"]
+__all__ = [
+    "plot_coefficient_response",
+    "plot_entropies",
+    "plot_environment",
+    "plot_reliability",
+    "plot_run",
+    "plot_uncertainty",
+]

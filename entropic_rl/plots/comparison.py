@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from entropic_rl.plots.style import draw_ceiling, draw_level, figure, series_look, thousands
+from entropic_rl.plots.style import draw_ceiling, draw_level, figure, series_look, tag, thousands
 
 __all__ = [
     "Panel",
@@ -83,7 +83,7 @@ def plot_curves(
         for one in markers:
             artist = axes.errorbar(one.x, one.y, [one.y - one.low, one.high - one.y], fmt="o", ms=4, lw=1, capsize=2,
                                    color=one.look["color"])  # fmt: skip
-            _tag(axes, one.index, artist.lines[0], *artist.lines[1], *artist.lines[2])
+            tag(axes, one.index, artist.lines[0], *artist.lines[1], *artist.lines[2])
         if level is not None:
             draw_level(axes, *level)
         draw_ceiling(axes, ceiling)
@@ -99,7 +99,7 @@ def plot_steps(file: IO[str], series: Sequence[Series], *, ylabel: str, horizon:
             low, high = np.append(one.low, one.low[-1]), np.append(one.high, one.high[-1])
             (line,) = axes.step(x, y, where="post", lw=1.8, label=one.label, **one.look)
             fill = axes.fill_between(x, low, high, step="post", color=one.look["color"], alpha=_LIGHT, lw=0)
-            _tag(axes, one.index, line, fill)
+            tag(axes, one.index, line, fill)
         axes.set(xlabel="environment steps", ylabel=ylabel, ylim=(-0.02, 1.04))
         axes.set_xlim(0, horizon)
         _legend(axes, series)
@@ -153,7 +153,7 @@ def _draw_point(axes: Any, i: int, x: float, panel: Panel, colour: str) -> None:
     value, low, high = (float(values[i]) for values in (panel.values, panel.low, panel.high))
     error = None if math.isnan(low) or math.isnan(high) else [[max(value - low, 0.0)], [max(high - value, 0.0)]]
     artist = axes.errorbar([x], [value], error, fmt="o", ms=5.5, capsize=3, lw=1.6, color=colour)
-    _tag(axes, i, artist.lines[0], *artist.lines[1], *artist.lines[2])
+    tag(axes, i, artist.lines[0], *artist.lines[1], *artist.lines[2])
 
 
 def plot_quantiles(file: IO[str], panels: Sequence[Series], *, ylabel: str, ceiling: float | None) -> None:
@@ -207,7 +207,7 @@ def plot_policies(
                 (dots,) = axes.plot(
                     states, line, "o", ms=4.5, alpha=0.75, mew=0, color=series_look(i, len(panels))["color"]
                 )
-                _tag(axes, i, dots)
+                tag(axes, i, dots)
             if optimum is not None:
                 axes.plot(states, optimum, color="#333333", lw=1.4, label="exact, entropy in the reward")
             if loss_only is not None:
@@ -220,17 +220,10 @@ def plot_policies(
             all_axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=2)
 
 
-def _tag(axes: Any, index: int, *artists: Any) -> None:
-    """Give what was drawn an id of its own in the figure that says which series it belongs to."""
-    place = f"s{index}-{axes.figure.axes.index(axes)}-{len(axes.get_children())}"
-    for number, artist in enumerate(artists):
-        artist.set_gid(f"{place}-{number}")
-
-
 def _draw(axes: Any, one: Series) -> None:
     (line,) = axes.plot(one.x, one.y, lw=1.8, label=one.label, **one.look)
     fill = axes.fill_between(one.x, one.low, one.high, color=one.look["color"], alpha=_LIGHT, lw=0)
-    _tag(axes, one.index, line, fill)
+    tag(axes, one.index, line, fill)
 
 
 def _legend(axes: Any, series: Sequence[Series]) -> None:

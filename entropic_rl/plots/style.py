@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -10,7 +11,18 @@ from typing import IO, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "STYLES", "draw_ceiling", "draw_level", "figure", "look", "series_look", "thousands"]
+__all__ = [
+    "COLOURS",
+    "STYLES",
+    "draw_ceiling",
+    "draw_level",
+    "figure",
+    "log_positions",
+    "look",
+    "series_look",
+    "tag",
+    "thousands",
+]
 
 # Okabe & Ito's palette, told apart by colour-blind readers too; line styles repeat the distinction in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -56,11 +68,16 @@ def figure(
     height: float = 4.2,
     steps: bool = True,
     share_y: bool = False,
+    height_ratios: Sequence[float] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
-    """Axes to draw on; written as SVG to ``path`` at the end. ``steps``: the x axis counts env steps from 0."""
+    """Axes to draw on; written as SVG to ``path`` at the end, or as PNG if it ends so.
+
+    ``steps``: the x axis counts env steps from 0. ``height_ratios``: of the rows.
+    """
     with look():
         fig = Figure(figsize=(width, height), layout="constrained")
-        axes = fig.subplots(n_rows, -(-n_axes // n_rows), squeeze=False, sharey=share_y).flatten()
+        axes = fig.subplots(n_rows, -(-n_axes // n_rows), squeeze=False, sharey=share_y, height_ratios=height_ratios)
+        axes = axes.flatten()
         for ax in axes[n_axes:]:
             ax.set_axis_off()
         if title:
@@ -70,7 +87,27 @@ def figure(
             ax.xaxis.set_major_formatter(thousands)
             ax.margins(x=0.01)
             ax.set_xlim(left=0)
-        fig.savefig(path, format="svg", metadata={"Date": None})
+        if isinstance(path, Path) and path.suffix.lower() == ".png":
+            fig.savefig(path, format="png", dpi=200)
+        else:
+            fig.savefig(path, format="svg", metadata={"Date": None})
+
+
+def tag(axes: Any, index: int, *artists: Any) -> None:
+    """Give what was drawn an id of its own in the figure that says which series it belongs to."""
+    place = f"s{index}-{axes.figure.axes.index(axes)}-{len(axes.get_children())}"
+    for number, artist in enumerate(artists):
+        artist.set_gid(f"{place}-{number}")
+
+
+def log_positions(numbers: Sequence[float]) -> list[float] | None:
+    """Places on a logarithmic axis with 0 apart; None where numbers are negative, NaN, or too few or close for one."""
+    positive = sorted({x for x in numbers if x > 0})
+    if not all(x >= 0 for x in numbers) or len(positive) < 2 or positive[-1] / positive[0] < 5:
+        return None
+    logs = [math.log10(x) for x in positive]
+    gap = max((logs[-1] - logs[0]) / len(logs), 0.3)
+    return [logs[0] - gap if x == 0 else math.log10(x) for x in numbers]
 
 
 def draw_ceiling(axes: Any, max_entropy: float | None) -> None:
