@@ -12,9 +12,16 @@ import pytest
 
 from entropic_rl.calibration import calibration_report
 from entropic_rl.calibration.metrics import Meter, equal_mass_bins, equal_width_bins
+from entropic_rl.compare.figures import Picture
 from entropic_rl.errors import ConfigError
 from entropic_rl.plots import calibration as drawing
-from entropic_rl.plots import plot_coefficient_response, plot_entropies, plot_reliability, plot_uncertainty
+from entropic_rl.plots import (
+    plot_coefficient_response,
+    plot_entropies,
+    plot_reliability,
+    plot_uncertainty,
+    uncertainty,
+)
 from entropic_rl.plots.style import log_positions, series_look
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -146,7 +153,7 @@ def test_every_model_has_points_bands_density_and_its_numbers(reports):
     assert set(parts) == {0, 1}
     for i, found in enumerate(reports.values()):
         bins = found.reliability["width"]
-        assert len(parts[i]) == len(bins.counts) + 2  # boxes, a line, a density
+        assert len(parts[i]) == len(bins.counts) + 3  # boxes, a line, its numbers, a density
         assert max(len(markers(part)) for part in parts[i]) == len(bins.counts)
         assert f"ECE {100 * found['ece_debiased'].value:.1f} %, debiased" in said(root)
         assert f"noise floor {100 * found['ece'].floor:.1f} %" in said(root)
@@ -157,7 +164,7 @@ def test_every_model_has_points_bands_density_and_its_numbers(reports):
 
 def test_box_of_a_bin_holds_the_point_of_a_model_within_its_band(reports):
     bins = reports["proper"].reliability["width"]
-    *boxes, line, _ = tagged(drawn(plot_reliability, {"proper": reports["proper"]}))[0]
+    *boxes, line, _, _ = tagged(drawn(plot_reliability, {"proper": reports["proper"]}))[0]
     points = markers(line)
     assert len(points) == len(boxes)
     for k, box in enumerate(boxes):
@@ -177,7 +184,7 @@ def test_more_models_than_fit_side_by_side_are_drawn(reports):
 def test_models_of_one_confidence_are_drawn(certain):
     proba = np.tile([1.0, 0.0] if certain else [0.5, 0.5], (5, 1))
     root = drawn(plot_reliability, {"a": report([0, 0, 1, 0, 1], proba)}, bins="mass")
-    assert len(tagged(root)[0]) == 3  # one box, one point, one density
+    assert len(tagged(root)[0]) == 4  # one box, one point, the numbers, one density
 
 
 def test_picture_is_a_png_where_the_path_says_so(tmp_path):
@@ -321,6 +328,21 @@ def two_blobs(points):
     return np.stack([1.0 - p, p], 1)
 
 
+def points_of(root):
+    """Where the points of each class lie."""
+    found = {element.get("id"): element for element in root.iter() if "-points" in (element.get("id") or "")}
+    return [markers(found[name]) for name in sorted(found)]
+
+
+def test_map_grows_evenly_darker_with_entropy():
+    rgb = uncertainty._CERTAIN_TO_UNSURE(np.linspace(0.0, 1.0, 18))[:, :3]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    lightness = 116 * np.cbrt(linear @ [0.2126, 0.7152, 0.0722]) - 16  # L* of CIELAB, above its linear foot
+    steps = -np.diff(lightness)
+    assert steps.min() > 0.75 * steps.mean()
+    assert steps.max() < 1.25 * steps.mean()
+
+
 def test_map_shows_entropy_points_and_the_boundary_where_it_is():
     rng = np.random.default_rng(0)
     x = np.concatenate([[[-2.0, -1.0], [2.0, 1.0]], rng.uniform(-1, 1, (38, 2))])
@@ -328,7 +350,7 @@ def test_map_shows_entropy_points_and_the_boundary_where_it_is():
     assert {"left", "right", "log 2", "predictive entropy (nats)", "first feature", "second feature"} <= set(
         texts(root)
     )
-    assert sum(len(markers(part)) for part in tagged(root)[0]) == (x[:, 0] <= 0).sum()
+    assert len(points_of(root)[0]) == (x[:, 0] <= 0).sum()
     contours = [element for element in root.iter(SVG + "g") if "QuadContourSet" in (element.get("id") or "")]
     assert contours
     places = np.array(re.findall(r"[ML] ([-\d.]+) ", contours[0].find(f".//{SVG}path").get("d")), dtype=float)
@@ -353,7 +375,7 @@ def test_map_of_one_class_everywhere_has_no_boundary():
 def test_map_draws_no_more_points_than_asked_for():
     x = np.random.default_rng(0).normal(size=(500, 2))
     root = drawn(plot_uncertainty, two_blobs, x, np.arange(500) % 2, resolution=5, max_points=50)
-    assert sum(len(markers(part)) for parts in tagged(root).values() for part in parts) == 50
+    assert sum(map(len, points_of(root))) == 50
 
 
 # What is refused
@@ -371,6 +393,8 @@ RAW = {"y": {"raw": ONES}}
         (COEFS, {"y": {"raw": ONES[:3]}}, None, r"y, raw: expected numbers \[4 coefficients, seeds\], .*\(3, 2\)"),
         (COEFS, {"y": {"raw": ONES * np.nan}}, None, "y, raw: expected finite numbers, got 8 that are not"),
         ([0.1, 0.1, 0.2, 0.3], RAW, None, "ent_coef: expected different finite coefficients"),
+        (["a", "b"], RAW, None, "ent_coef: expected an array of numbers, got list"),
+        (COEFS, {"y": {"raw": [[1.0], [1.0, 2.0], [1.0], [1.0]]}}, None, "y, raw: expected an array of numbers"),
         (COEFS, RAW, {"row": ONES}, r"validation: expected read-outs among \['raw'\], got 'row'"),
         (COEFS, RAW, {"raw": 1.0}, r"validation, raw: expected numbers .* \(\)"),
     ],
@@ -430,6 +454,24 @@ def refused(words, plot, *arguments, **options):
         plot(file, *arguments, **options)
     assert "\n" not in str(caught.value)
     assert not file.getvalue()
+
+
+# On a page
+
+
+def test_pictures_on_a_page_are_switched_by_model_and_refer_to_their_own_parts(reports):
+    blank = {"title": "", "caption": ""}
+    for name, plot in {
+        "reliability": lambda file: plot_reliability(file, reports),
+        "map": lambda file: plot_uncertainty(file, two_blobs, X, Y, resolution=5),
+    }.items():
+        file = io.StringIO()
+        plot(file)
+        svg = Picture(name=name, svg=file.getvalue(), **blank).inline
+        ET.fromstring(svg)
+        own, used = set(re.findall(r' id="([^"]*)"', svg)), set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
+        assert used <= own
+        assert set(re.findall(r'data-series="(\d+)"', svg)) == ({"0", "1"} if name == "reliability" else set())
 
 
 def test_importing_the_plots_loads_no_torch():

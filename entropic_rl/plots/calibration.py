@@ -117,7 +117,7 @@ def plot_coefficient_response(
         ConfigError: shapes differ, a number is not finite, or a read-out has no line.
     """
     _check_some("measures", measures)
-    coefs = [float(coef) for coef in np.asarray(ent_coef, dtype=float).reshape(-1)]
+    coefs = _numbers("ent_coef", ent_coef).reshape(-1).tolist()
     if not coefs or len(set(coefs)) < len(coefs) or not np.isfinite(coefs).all():
         raise ConfigError(f"ent_coef: expected different finite coefficients, got {coefs}")
     order = np.argsort(coefs)
@@ -152,7 +152,7 @@ def plot_coefficient_response(
                 axes.annotate(text, (1, next(iter(lines.values()))[-1].mean()), (5, 0), color=_SOFT, **_BESIDE)
             else:
                 ends = {names.index(name): (name, values[-1].mean()) for name, values in lines.items()}
-                _name_ends(axes, ends, len(names))
+                _name_ends(axes, ends, len(names), gap=0.2 * len(panels) / height)
         all_axes[-1].set_xlabel(xlabel)
         all_axes[0].figure.align_ylabels(all_axes)
         if best:
@@ -214,7 +214,6 @@ def _draw_reliability(axes: Any, i: int, n: int, report: CalibrationReport, sche
     boxes = axes.bar((found.left + found.right) / 2, found.high - found.low, width, found.low, color=colour,
                      alpha=_LIGHT, lw=0)  # fmt: skip
     (line,) = axes.plot(found.confidence, found.accuracy, "o-", color=colour, ms=5, mec="white", mew=0.7, lw=1.4)
-    tag(axes, i, *boxes, line)
     ece = report["ece_debiased"]
     words = (
         f"ECE {100 * ece.value:.1f} %, debiased\n95 %: {100 * ece.low:.1f} to {100 * ece.high:.1f}\n"
@@ -223,9 +222,12 @@ def _draw_reliability(axes: Any, i: int, n: int, report: CalibrationReport, sche
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     lowest = np.minimum(found.accuracy, found.low)[found.right > (left + right) / 2].min(initial=1.0)
     below = lowest > bottom + 0.37 * (top - bottom)  # as a rule: there are few points far below the diagonal
-    axes.annotate(words, (0.98, 0.03) if below else (0.03, 0.98), xycoords="axes fraction", fontsize=9, color="#333333",
-                  ha="right" if below else "left", va="bottom" if below else "top", linespacing=1.35,
-                  bbox={"boxstyle": "square,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.75})  # fmt: skip
+    text = axes.annotate(
+        words, (0.98, 0.03) if below else (0.03, 0.98), xycoords="axes fraction", fontsize=9, color="#333333",
+        ha="right" if below else "left", va="bottom" if below else "top", linespacing=1.35,
+        bbox={"boxstyle": "square,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.75},
+    )  # fmt: skip
+    tag(axes, i, *boxes, line, text)
 
 
 def _draw_density(axes: Any, i: int, n: int, report: CalibrationReport) -> None:
@@ -263,10 +265,10 @@ def _coincide(lines: Sequence[np.ndarray]) -> bool:
     return len(lines) > 1 and all(np.array_equal(lines[0], other) for other in lines[1:])
 
 
-def _name_ends(axes: Any, ends: Mapping[int, tuple[str, float]], n: int) -> None:
-    """Names of lines at their right ends, pushed apart where ends are close."""
+def _name_ends(axes: Any, ends: Mapping[int, tuple[str, float]], n: int, *, gap: float) -> None:
+    """Names of lines at their right ends, pushed apart where ends are closer than ``gap`` of the panel's height."""
     bottom, top = axes.get_ylim()
-    gap = 0.125 * (top - bottom)
+    gap *= top - bottom
     order = sorted(ends, key=lambda i: (ends[i][1], -i))
     heights = np.array([ends[i][1] for i in order])
     for _ in range(200):  # neighbours that are too close share the way
@@ -294,19 +296,27 @@ def _check_some(name: str, values: Any) -> None:
         raise ConfigError(f"{name}: expected at least one, got none")
 
 
+def _numbers(name: str, values: ArrayLike) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name}: expected an array of numbers, got {type(values).__name__}") from None
+
+
 def _by_seed(name: str, values: ArrayLike, n_coefs: int) -> np.ndarray:
     """``[K, S]``."""
-    table = np.asarray(values, dtype=float)
-    table = table[:, None] if table.ndim == 1 else table
+    table = _numbers(name, values)
+    if table.ndim == 1:
+        table = table[:, None]
     if table.ndim != 2 or len(table) != n_coefs or not table.shape[1]:
-        raise ConfigError(f"{name}: expected numbers [{n_coefs} coefficients, seeds], got an array {np.shape(values)}")
+        raise ConfigError(f"{name}: expected numbers [{n_coefs} coefficients, seeds], got an array {table.shape}")
     if not np.isfinite(table).all():
         raise ConfigError(f"{name}: expected finite numbers, got {int((~np.isfinite(table)).sum())} that are not")
     return table
 
 
 def _answers(name: str, entropy: ArrayLike, right: ArrayLike, most: float) -> tuple[np.ndarray, np.ndarray]:
-    nats, hits = np.asarray(entropy, dtype=float), np.asarray(right)
+    nats, hits = _numbers(name, entropy), np.asarray(right)
     if nats.ndim != 1 or not len(nats) or hits.shape != nats.shape:
         raise ConfigError(f"{name}: expected entropies [N] and whether each answer was right [N], N >= 1, got "
                           f"{nats.shape} and {hits.shape}")  # fmt: skip

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from entropic_rl.errors import ConfigError
-from entropic_rl.plots.style import figure, series_look, tag
+from entropic_rl.plots.style import figure, series_look
 
 __all__ = ["plot_uncertainty"]
 
@@ -88,7 +88,7 @@ def plot_uncertainty(
             _draw_boundary(axes, axis, p)
             if n > 1:
                 axes.set_title(title, fontsize=10.5)
-        _draw_points(all_axes[0], points[shown], labels[shown], len(names))
+        _draw_points(all_axes[0], points[shown], labels[shown], len(names), size=4.2 if n == 1 else 3.3)
         bar = all_axes[0].figure.colorbar(image, ax=list(all_axes[: len(maps)]), aspect=28, pad=0.02)
         bar.set_label("predictive entropy (nats)", fontsize=9)
         ticks = [tick for tick in bar.get_ticks() if 0.0 <= tick < 0.92 * most]
@@ -136,10 +136,10 @@ def _draw_boundary(
                 axes.contour(*axis, lead, levels=[0.0], colors=[colour], linewidths=width, linestyles=style)
 
 
-def _draw_points(axes: Any, points: np.ndarray, labels: np.ndarray, n: int) -> None:
+def _draw_points(axes: Any, points: np.ndarray, labels: np.ndarray, n: int, *, size: float) -> None:
     for k in range(n):
-        (dots,) = axes.plot(*points[labels == k].T, **_marker(k, n), ms=4.2, alpha=0.85)
-        tag(axes, k, dots)
+        (dots,) = axes.plot(*points[labels == k].T, **_marker(k, n), ms=size, alpha=0.85)
+        dots.set_gid(f"class{k}-points")  # no series that a page switches
 
 
 def _marker(k: int, n: int) -> dict[str, Any]:
