@@ -12,8 +12,8 @@ import pytest
 
 from entropic_rl.calibration import calibration_report
 from entropic_rl.calibration.metrics import Meter, equal_mass_bins, equal_width_bins
-from entropic_rl.compare.figures import Picture
 from entropic_rl.errors import ConfigError
+from entropic_rl.page import Picture
 from entropic_rl.plots import calibration as drawing
 from entropic_rl.plots import (
     plot_coefficient_response,

@@ -19,6 +19,7 @@ from entropic_rl.compare.grid import read_plan
 from entropic_rl.compare.report import print_report, read_report, track_report, write_report
 from entropic_rl.compare.verdict import caveats, verdict
 from entropic_rl.compare.words import interval, number
+from entropic_rl.page import command_line
 from entropic_rl.run_directory import read_json
 from tests.synthetic import (
     EVERY_FIGURE,
@@ -183,13 +184,13 @@ def test_page_says_how_to_repeat_it_and_with_which_versions(everything):
 
 
 def test_comparison_that_the_console_script_started_is_repeated_by_it():
-    session = SESSION | {"command": ["entropic-rl", "compare", "ppo", "--env", "CartPole-v1"]}
-    assert module._command(session) == "entropic-rl compare ppo --env CartPole-v1"
+    command = ["entropic-rl", "compare", "ppo", "--env", "CartPole-v1"]
+    assert command_line(command) == "entropic-rl compare ppo --env CartPole-v1"
 
 
 def test_arguments_with_spaces_are_quoted_in_the_command():
     command = ["compare.py", "ppo", "--env-kwargs", "goal=[3, 6]"]
-    assert module._command(SESSION | {"command": command}).endswith("--env-kwargs 'goal=[3, 6]'")
+    assert command_line(command) == "python scripts/compare.py ppo --env-kwargs 'goal=[3, 6]'"
 
 
 def test_same_record_gives_the_same_bytes(everything):

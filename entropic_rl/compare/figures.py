@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,11 +13,12 @@ import numpy as np
 from entropic_rl.compare import statistics as st
 from entropic_rl.compare.analysis import Event, Section, band
 from entropic_rl.compare.grid import label
+from entropic_rl.page import Picture, drawn
 from entropic_rl.plots import comparison as draw
 from entropic_rl.plots.comparison import Panel, Series
 from entropic_rl.plots.style import log_positions
 
-__all__ = ["Picture", "pictures"]
+__all__ = ["pictures"]
 
 _SEED = 20_000
 _EXACT = ("optimum", "loss_only")
@@ -28,30 +27,6 @@ _RESPONSES = {
     "n_states": "states met",
     "gap": "return lost by sampling",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A figure of the report.
-
-    Attributes:
-        name: for its id on the page.
-        title: above it.
-        caption: what it shows and how to read it.
-        svg: the drawing, as a file of its own.
-        wide: whether it takes the whole width of the page.
-    """
-
-    name: str
-    title: str
-    caption: str
-    svg: str
-    wide: bool = False
-
-    @property
-    def inline(self) -> str:
-        """The drawing for the inside of a page that holds others: scaled by the page, its ids its own."""
-        return _for_page(self.svg, self.name)
 
 
 def pictures(section: Section, prefix: str = "") -> list[Picture]:
@@ -121,7 +96,7 @@ def _curves(section: Section, name: str, metric: str, title: str, caption: str, 
             series.append(Series(i, len(section.groups), group.name, *found))
     if not series or (metric == "train/effective_temperature" and not any(one.y.any() for one in series)):
         return None
-    return Picture(name, title, caption, _svg(lambda file: draw.plot_curves(file, series, **options)))
+    return Picture(name, title, caption, drawn(lambda file: draw.plot_curves(file, series, **options)))
 
 
 def _response(section: Section) -> Picture | None:
@@ -148,7 +123,7 @@ def _response(section: Section) -> Picture | None:
         f"Response to {section.field}",
         "The end of training over the swept setting: interquartile mean (return) or mean over seeds, bars: 95 % "
         "interval. Numbers lie on a logarithmic scale, with 0 apart.",
-        _svg(lambda file: draw.plot_response(file, positions, ticks, panels, lines, xlabel=section.field)),
+        drawn(lambda file: draw.plot_response(file, positions, ticks, panels, lines, xlabel=section.field)),
         wide=True,
     )
 
@@ -184,7 +159,7 @@ def _times(section: Section) -> Picture | None:
         caption = (
             f"Share of runs {told} (Kaplan-Meier: runs that never did are censored at their end), band: 95 % interval."
         )
-        svg = _svg(partial(draw.plot_steps, series=series, ylabel="share of runs", horizon=section.horizon))
+        svg = drawn(partial(draw.plot_steps, series=series, ylabel="share of runs", horizon=section.horizon))
         return Picture("times", title, caption, svg)
     return None
 
@@ -220,7 +195,7 @@ def _profiles(section: Section) -> Picture | None:
         "profiles", "Performance profiles",
         "Share of runs that end above each return (deterministic evaluation), band: pointwise 95 % interval. "
         "The higher curve is the better group; a long slope to the left shows runs that failed.",
-        _svg(lambda file: draw.plot_profiles(file, series, xlabel="return", level=level)),
+        drawn(lambda file: draw.plot_profiles(file, series, xlabel="return", level=level)),
     )  # fmt: skip
 
 
@@ -237,7 +212,7 @@ def _quantiles(section: Section) -> Picture | None:
         "states", "Entropy from state to state",
         "Line: the policy's entropy in the middle one of the states it met; band: from the tenth to the ninetieth "
         "percentile of states, mean over seeds. A wide band: settled in some states, undecided in others.",
-        _svg(lambda file: draw.plot_quantiles(file, panels, ylabel="nats", ceiling=section.max_entropy)), wide=True,
+        drawn(lambda file: draw.plot_quantiles(file, panels, ylabel="nats", ceiling=section.max_entropy)), wide=True,
     )  # fmt: skip
 
 
@@ -253,7 +228,7 @@ def _heat_maps(section: Section) -> Picture | None:
     return Picture(
         "visits", "Where training went",
         "Share of all visits by state, mean over seeds; black was never met, grey is no state.",
-        _svg(lambda file: draw.plot_heat_maps(file, maps, label="share of visits")), wide=True,
+        drawn(lambda file: draw.plot_heat_maps(file, maps, label="share of visits")), wide=True,
     )  # fmt: skip
 
 
@@ -275,7 +250,7 @@ def _policies(section: Section) -> Picture | None:
         "Dots: every run. Lines: the optimum at the same temperature, for entropy in the reward (solid) and in the "
         "loss only (dotted); an agent seeks the one of its --entropy-in. A larger coefficient is a higher temperature: "
         "the policy comes closer to uniform.",
-        _svg(lambda file: draw.plot_policies(file, panels, ylabel=ylabel)),
+        drawn(lambda file: draw.plot_policies(file, panels, ylabel=ylabel)),
         wide=True,
     )  # fmt: skip
 
@@ -290,33 +265,6 @@ def _shown_action(policy: np.ndarray) -> np.ndarray:
     """Of ``[S, A]``, what is drawn: the last action in every state; all actions of the first state of a bandit."""
     n_states, n_actions = policy.shape
     return policy[0] if n_states <= 2 and n_actions > 2 else policy[:, -1]
-
-
-def _svg(plot: Callable[[io.StringIO], None]) -> str:
-    file = io.StringIO()
-    plot(file)
-    return file.getvalue()
-
-
-def _for_page(svg: str, name: str) -> str:
-    """An SVG for the inside of a page that holds others: scaled by the page, ids its own or none."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    width, box = re.search(r'width="([\d.]+)pt".*?viewBox="([^"]*)"', svg[: svg.index(">")], re.DOTALL).groups()  # type: ignore[union-attr]
-    head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    largest = 1.5 * float(width)  # beyond, text would be larger than that of the page
-    svg = f'{head} viewBox="{box}" style="max-width: {largest:.0f}px" role="img">{svg[svg.index(">") + 1 :]}'
-    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
-
-    def own(match: re.Match[str]) -> str:
-        old = match[1]
-        series = re.match(r"s(\d+)-", old)
-        if series:
-            return f' id="{name}-{old}" data-series="{series[1]}"'
-        return f' id="{name}-{old}"' if old in used else ""
-
-    svg = re.sub(r' id="([^"]*)"', own, svg)
-    return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
 
 
 _MAKERS = (

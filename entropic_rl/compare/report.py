@@ -5,33 +5,27 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import rich.table
 import yaml
 
 from entropic_rl.compare.analysis import Section, analyse, to_json
-from entropic_rl.compare.figures import Picture, pictures
+from entropic_rl.compare.figures import pictures
 from entropic_rl.compare.grid import Plan, label
 from entropic_rl.compare.outcomes import Outcome, read_outcomes, read_sessions
-from entropic_rl.compare.tables import Table, baseline_table, group_table, run_table
+from entropic_rl.compare.tables import baseline_table, group_table, run_table
 from entropic_rl.compare.verdict import caveats, costs, verdict
 from entropic_rl.config import jsonable
 from entropic_rl.errors import RunDirectoryError
-from entropic_rl.plots.style import series_look
+from entropic_rl.page import Picture, command_line, legend, render_page, screen_table
 from entropic_rl.progress import make_console
 from entropic_rl.run_directory import replace_file, write_json
 from entropic_rl.tracking import track_comparison, versions
 
 __all__ = ["Report", "print_report", "read_report", "track_report", "write_report"]
-
-_DASHES = {"-": "", "--": "9 4", "-.": "9 4 2 4", ":": "3 3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +147,7 @@ def print_report(report: Report, out: Path) -> None:
     for section in report.sections:
         table = group_table(section, report.header, brief=True)
         console.print(
-            _screen_table(f"{report.title} - {section.env}" if len(report.sections) > 1 else report.title, table)
+            screen_table(f"{report.title} - {section.env}" if len(report.sections) > 1 else report.title, table)
         )
         for sentence in verdict(section):
             console.print(f"- {sentence}", highlight=False, markup=False)
@@ -164,26 +158,26 @@ def print_report(report: Report, out: Path) -> None:
 
 
 def _page(report: Report) -> str:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(resources.files(__package__).joinpath("report.html.jinja").read_text("utf-8"))
     n_seeds = len(report.plan.seeds)
     steps = " / ".join(dict.fromkeys(f"{outcome.cell.run.total_timesteps:,}" for outcome in report.outcomes))
     several = len(report.sections) > 1
     sections = [_section_page(report, s, f"e{i}-" if several else "") for i, s in enumerate(report.sections)]
     groups = f"{len(report.outcomes) // n_seeds} groups x {n_seeds} seeds"
-    return template.render(
+    return render_page(
         title=report.title,
         subtitle=f"{len(report.outcomes)} runs: {groups}, {steps} environment steps each",
         sections=sections,
         cost=costs(report.sessions),
-        command="\n".join(_command(session) for session in report.sessions) or "no record of how it was started",
+        command="\n".join(command_line(session["command"]) for session in report.sessions)
+        or "no record of how it was started",
         settings=_settings(report.plan),
         versions="\n".join(f"{name} {version}" for name, version in versions().items()),
+        record="All numbers are in comparison.json and curves.csv beside this page; every run has its own directory "
+        "under cells/.",
     )
 
 
 def _section_page(report: Report, section: Section, prefix: str) -> dict[str, Any]:
-    looks = [series_look(i, len(section.groups)) for i in range(len(section.groups))]
     return {
         "env": section.env,
         "prefix": prefix,
@@ -191,24 +185,12 @@ def _section_page(report: Report, section: Section, prefix: str) -> dict[str, An
         "baseline": section.baseline,
         "verdict": verdict(section),
         "caveats": caveats(section, report.of(section)),
-        "legend": [
-            {"name": group.name, "color": look["color"], "dash": _DASHES[look["ls"]]}
-            for group, look in zip(section.groups, looks, strict=True)
-        ],
+        "legend": legend([group.name for group in section.groups]),
         "pictures": report.pictures[section.env],
         "group_table": group_table(section, report.header),
         "baseline_table": baseline_table(section),
         "run_table": run_table(section, report.of(section)),
     }
-
-
-def _screen_table(title: str, content: Table) -> rich.table.Table:
-    table = rich.table.Table(title=title, caption=content.caption)
-    for i, name in enumerate(content.header):
-        table.add_column(name, justify="left" if i == 0 else "right")
-    for row in content.rows:
-        table.add_row(*row.cells)
-    return table
 
 
 def _run_json(outcome: Outcome, out: Path) -> dict[str, Any]:
@@ -243,11 +225,6 @@ def _settings(plan: Plan) -> str:
         text = yaml.safe_dump(jsonable(run) | jsonable(config), sort_keys=False)
         parts.append(f"# {agent} on {env}\n{text}")
     return "\n".join(parts)
-
-
-def _command(session: Mapping[str, Any]) -> str:
-    program, *rest = session["command"]
-    return shlex.join(["python", f"scripts/{program}", *rest] if program.endswith(".py") else [program, *rest])
 
 
 def _agent_names(text: str) -> str:

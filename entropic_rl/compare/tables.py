@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from entropic_rl.compare.analysis import Event, Group, Section, steps_to_threshold
 from entropic_rl.compare.outcomes import Outcome
 from entropic_rl.compare.statistics import Estimate
 from entropic_rl.compare.words import interval, number, p_value, steps
+from entropic_rl.page import Row, Table
 
-__all__ = ["Row", "Table", "baseline_table", "group_table", "run_table"]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Cells as text; ``kind`` is ``best``, ``broken`` or nothing."""
-
-    cells: list[str]
-    kind: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Column names, rows, and what to know when reading them."""
-
-    header: list[str]
-    rows: list[Row]
-    caption: str = ""
+__all__ = ["baseline_table", "group_table", "run_table"]
 
 
 def group_table(section: Section, header: str, *, brief: bool = False) -> Table:
