@@ -1,4 +1,4 @@
-"""The command line: ``train``, ``compare`` and ``evaluate``; ``scripts/*.py`` are doors to the same verbs.
+"""The command line: ``train``, ``compare``, ``evaluate``, ``calibrate``; ``scripts/*.py`` are doors to the same verbs.
 
 Settings are read and checked before torch is imported, so that ``--help`` and every mistake answer at once. Exit codes:
 0 done, 2 a mistake of the user's (one line says which), 130 interrupted.
@@ -150,7 +150,19 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-_VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {"train": train, "compare": compare, "evaluate": evaluate}
+def calibrate(prog: str, arguments: Sequence[str]) -> int:
+    """Train classifiers over entropy coefficients, and report how honest their probabilities are."""
+    from entropic_rl.calibrate.cli import calibrate as run_calibration
+
+    return run_calibration(prog, arguments)
+
+
+_VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {
+    "train": train,
+    "compare": compare,
+    "evaluate": evaluate,
+    "calibrate": calibrate,
+}
 
 
 def _agent_first(arguments: Sequence[str]) -> list[str]:
@@ -179,7 +191,9 @@ def _agent_parser(prog: str, agents: Sequence[str], description: str, example: s
 
 def _choose_verb(arguments: list[str]) -> tuple[str, list[str]]:
     parser = Parser(
-        prog="entropic-rl", description="Entropy-regularised learning.", usage="%(prog)s {train,compare,evaluate} ..."
+        prog="entropic-rl",
+        description="Entropy-regularised learning.",
+        usage="%(prog)s {train,compare,evaluate,calibrate} ...",
     )
     parser.add_argument("--version", action="version", version=metadata.version("entropic-rl"))
     parser.add_argument("verb", choices=list(_VERBS), help="what to do; each has its own --help")

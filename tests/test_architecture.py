@@ -69,6 +69,9 @@ MAY_IMPORT = {
     "quadrature": set(),
     "losses": {"entropy", "losses"},
     "calibration": BASE | {"calibration", "config", "entropy", "progress", "streams", "supervised"},
+    "calibrate": BASE
+    | {"allocation", "calibrate", "calibration", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
+    | {"run_directory", "supervised", "tracking"},
     "supervised": CORE | {"config", "errors", "networks", "optimizers", "supervised"},
     "datasets": {"config", "datasets", "errors", "extras"},
     "errors": set(),
@@ -149,6 +152,7 @@ TORCH_FREE = {
     "benchmarks.cli_mathematics", "compare", "benchmarks", "envs", "cell", "resolve",
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
     "compare.wandb_sweep", "progress", "sb3", "sb3.settings", "supervised", "supervised.config",
+    "calibrate", "calibrate.cli", "calibrate.config",
     "datasets", "datasets.data", "datasets.label_noise", "datasets.population", "datasets.sources", "datasets.splits",
     "datasets.tables", "datasets.thinning",
 }  # fmt: skip

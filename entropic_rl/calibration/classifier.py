@@ -103,7 +103,7 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
         verbose: bool = False,
         label_smoothing: float = 0.0,
         class_weight: dict[Any, float] | Literal["balanced"] | None = None,
-        temperature_prior: float = 0.0,
+        temperature_prior: float = 3.0,
     ) -> None:
         super().__init__(
             ent_coef,

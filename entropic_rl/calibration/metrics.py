@@ -182,6 +182,21 @@ class Meter:
             )
         return found
 
+    def ece_floor(self, n_variants: int, rng: Generator) -> float:
+        """The mean ECE that a calibrated model of these confidences shows, by chance alone."""
+        errors = []
+        for size in self._chunks(n_variants):
+            gap = self.confidence - (rng.random((size, len(self.confidence))) < self.confidence)
+            bins = np.broadcast_to(self._width, gap.shape)
+            errors.append(np.abs(_sums(bins, gap, self.n_bins)).sum(1) / len(self.confidence))
+        return float(np.concatenate(errors).mean())
+
+    def error_against(self, posterior: Array) -> float:
+        """The ECE against true probabilities ``[N, C]`` in place of labels: nothing in it is chance of labels."""
+        own = posterior[np.arange(len(posterior)), self.predicted]
+        gaps = _sums(self._width[None], (self.confidence - own)[None], self.n_bins)
+        return float(np.abs(gaps).sum() / len(posterior))
+
     def _chunks(self, n_variants: int) -> Iterator[int]:
         most = max(1, _ENTRIES // self.proba.size)
         for start in range(0, n_variants, most):
