@@ -3,6 +3,7 @@
 import pytest
 
 from entropic_rl.agents import PPO, PPOConfig
+from entropic_rl.benchmarks import classifiers
 from entropic_rl.benchmarks.cli import main
 from entropic_rl.benchmarks.deep_sea import MAX_EPISODES, first_successes, play, score_table, solved_in_time
 from entropic_rl.benchmarks.environments import measure, speed_table
@@ -56,6 +57,23 @@ def test_errors_of_calibration_are_printed_beside_the_truth(capsys):
     assert header.count("|") == rule.count("|") == row.count("|")
 
 
+def test_classifiers_are_measured_beside_cross_entropy(monkeypatch, capsys):
+    case = classifiers.Case({"data": "wine", "label_noise": 0.2}, (0.0, 1.0), {"n_epochs": 2, "net_arch": (4,)})
+    monkeypatch.setitem(classifiers.CASES, "small", case)
+    assert main(["classifiers", "--cases", "small", "--seeds", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if line.startswith(("| 0 ", "| 1 "))]
+    assert len(rows) == 2 + 3
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    assert any("lower in" in line for line in lines)
+
+
+def test_trainings_in_a_batch_are_timed_beside_single_ones(capsys):
+    assert main(["fits", "--runs", "2", "--epochs", "1", "--rounds", "1"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert [row.split("|")[1].strip() for row in table[2:]] == ["64", "128"]
+
+
 def test_settings_are_those_of_the_chosen_agent(capsys):
     common = ["sb3", "--env", "Pendulum-v1", "--show-config"]
     assert main([*common, "--agent", "sac", "--gradient-steps", "4"]) == 0
@@ -74,6 +92,9 @@ def test_settings_are_those_of_the_chosen_agent(capsys):
         (["environments", "--copies", "0"], "expected at least 1"),
         (["calibration-metrics", "--trials", "1"], "--trials: at least 2"),
         (["calibration-metrics", "--gaps", "80"], "expected points from 0 to 50"),
+        (["classifiers", "--cases", "digit"], "expected some of 'blobs', 'digits'"),
+        (["classifiers", "--seeds", "1"], "--seeds: expected at least 2"),
+        (["fits", "--runs", "0"], "expected at least 1"),
         (["deepsea", "--env-kwargs", "stochastic=true"], "unknown argument '--env-kwargs'"),
     ],
 )

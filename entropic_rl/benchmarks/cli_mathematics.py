@@ -1,4 +1,4 @@
-"""Command line of the measurements of formulas: entropies, errors of calibration."""
+"""Command line of the measurements of formulas and classifiers: entropies, errors of calibration, honesty, speed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ def add(choices: Any) -> None:
     metrics.add_argument("--rows", nargs="+", type=int, default=[360, 899], metavar="N", help="of each model [360 899]")
     metrics.add_argument("--trials", type=int, default=500, metavar="N", help="models of each kind [500]")
     metrics.add_argument("--resamples", type=int, default=200, metavar="N", help="of each interval and floor [200]")
+    honesty = choices.add_parser("classifiers", help="calibration of classifiers by coefficient and read-out")
+    honesty.add_argument("--cases", nargs="+", metavar="NAME", help="[all]")
+    honesty.add_argument("--seeds", type=int, default=10, metavar="N", help="paired trainings of each [10]")
+    fits = choices.add_parser("fits", help="80 trainings of classifiers as one batch and one after another; one thread")
+    fits.add_argument("--runs", type=int, default=80, metavar="N", help="[80]")
+    fits.add_argument("--epochs", type=int, default=5, metavar="N", help="[5]")
+    fits.add_argument("--rounds", type=int, default=5, metavar="N", help="[5]")
 
 
 def _entropy(args: Namespace) -> int:
@@ -48,4 +55,43 @@ def _calibration_metrics(args: Namespace) -> int:
     return 0
 
 
-MEASUREMENTS = {"entropy": _entropy, "calibration-metrics": _calibration_metrics}
+def _classifiers(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks.classifiers import CASES, honesty_table
+
+    cases = args.cases or list(CASES)
+    unknown = [name for name in cases if name not in CASES]
+    if unknown:
+        raise ConfigError(f"--cases: expected some of {', '.join(map(repr, CASES))}, got {unknown[0]!r}")
+    if args.seeds < 2:
+        raise ConfigError(f"--seeds: expected at least 2, got {args.seeds}")
+    torch.set_num_threads(1)
+    for name in cases:
+        print(f"{name}:\n\n{honesty_table(name, args.seeds)}\n", flush=True)
+    return 0
+
+
+def _fits(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks.classifiers import speed_row
+
+    if min(args.runs, args.epochs, args.rounds) < 1:
+        raise ConfigError("--runs, --epochs and --rounds: expected at least 1")
+    torch.set_num_threads(1)
+    print("| hidden units | minibatch | trainings | one batch, s per epoch | one after another | torch's own layers "
+          "| ratio (rounds) | to torch's |")  # fmt: skip
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for width, batch_size in ((64, 32), (128, 64)):
+        row = speed_row(width, batch_size, args.runs, n_epochs=args.epochs, rounds=args.rounds)
+        print(row, flush=True)
+    return 0
+
+
+MEASUREMENTS = {
+    "calibration-metrics": _calibration_metrics,
+    "classifiers": _classifiers,
+    "entropy": _entropy,
+    "fits": _fits,
+}
