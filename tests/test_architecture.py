@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "entropy": {"continuous_entropy", "quadrature"},
     "continuous_entropy": {"quadrature"},
     "quadrature": set(),
-    "losses": {"entropy", "losses"},
+    "losses": {"coefficients", "entropy", "losses", "schedules"},
     "calibration": BASE | {"calibration", "config", "entropy", "progress", "streams", "supervised"},
     "calibrate": BASE
     | {"allocation", "calibrate", "calibration", "compare", "config", "datasets", "flags", "page", "plots", "progress"}

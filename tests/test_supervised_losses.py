@@ -320,3 +320,53 @@ def test_gaussian_loss_is_stationary_at_the_inflated_variance(ent_coef):
     slopes = grad(entropic_gaussian_nll(mean, log_std, target, ent_coef=ent_coef).sum(), (mean, log_std))
     assert slopes[0].sum().item() == pytest.approx(0.0, abs=1e-12)
     assert slopes[1].abs().max().item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_module_follows_a_schedule_in_training_alone():
+    module = EntropicCrossEntropy(ent_coef="linear:1:0", n_steps=4)
+    logits, target = torch.randn(5, 3, dtype=torch.float64, requires_grad=True), torch.arange(5) % 3
+    seen = []
+    for _ in range(5):
+        module(logits, target)
+        seen.append(module.ent_coef)
+        with torch.no_grad():
+            module(logits, target)
+    assert seen == [1.0, 0.75, 0.5, 0.25, 0.0]
+    module.eval()
+    torch.testing.assert_close(module(logits, target), F.cross_entropy(logits, target))
+
+
+def test_module_steers_to_its_target_and_goes_on_from_its_state():
+    def train(module, steps, logits):
+        for _ in range(steps):
+            module(logits, target).backward()
+            with torch.no_grad():
+                logits -= 2.0 * logits.grad
+            logits.grad = None
+        return categorical_entropy(logits.detach()).mean().item()
+
+    target = torch.arange(6) % 3
+    module, logits = (
+        EntropicCrossEntropy(ent_coef="target:0.6"),
+        torch.zeros(6, 3, dtype=torch.float64, requires_grad=True),
+    )
+    assert train(module, 3000, logits) == pytest.approx(0.6, abs=0.01)
+    again, copy = EntropicCrossEntropy(ent_coef="target:0.6"), logits.detach().clone().requires_grad_()
+    again.load_state_dict(module.state_dict())
+    train(module, 5, logits)
+    train(again, 5, copy)
+    assert again.ent_coef == module.ent_coef
+    assert copy.equal(logits)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ent_coef": "linear:1:0"}, "n_steps must say"),
+        ({"ent_coef": "auto"}, "no target is everyone's"),
+        ({"ent_coef": "half"}, "expected a number, a schedule"),
+    ],
+)
+def test_module_refuses_what_is_no_coefficient(options, words):
+    with pytest.raises(ValueError, match=words):
+        EntropicCrossEntropy(**options)

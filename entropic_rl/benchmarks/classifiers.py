@@ -110,8 +110,9 @@ def _picked(results: Results) -> str:
     counts = ", ".join(f"{coef} in {(picks == i).sum()}" for i, coef in enumerate(coefs))
     return (
         f"With a temperature and the coefficient that each seed's validation rows choose ({counts}): NLL "
-        f"{own.mean():.4f} against {theirs.mean():.4f} of coefficient 0, difference {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], "
-        f"lower in {(own < theirs).sum()} of {len(own)} seeds (p = {sign_flip_test(own - theirs, rng):.3f})."
+        f"{own.mean():.4f} against {theirs.mean():.4f} of coefficient 0, difference {gap.value:+.4f} "
+        f"[{gap.low:+.4f}, {gap.high:+.4f}], lower in {(own < theirs).sum()} of {len(own)} "
+        f"seeds (p = {sign_flip_test(own - theirs, rng):.3f})."
     )
 
 
