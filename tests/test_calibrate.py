@@ -161,6 +161,7 @@ def test_cross_entropy_may_win():
         (["--label-noise", "1"], "label_noise"),
         (["--dropuot", "0.1"], "did you mean '--dropout'"),
         (["--n", "6"], "ask for more rows"),
+        (["--learning-rate", "1e30", "--optimizer", "sgd"], "the loss is not finite"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(flags, words, tmp_path, capsys):

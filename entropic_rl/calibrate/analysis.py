@@ -111,16 +111,16 @@ def verdict(results: Results) -> list[str]:
         said.append(f"That is {_difference(chosen.against, n)} {_called(reference)}.")
     else:
         said.append(f"That is {_called(reference)} itself: no entropy term did better here.")
-    raw = [results.of(coef, "raw") for coef in results.ent_coefs]
-    first, last = raw[0], raw[-1]
-    if first is not last:
+    by_size = sorted((coef for coef in results.ent_coefs if _size(coef) < math.inf), key=_size)
+    if len(by_size) > 1:
+        first, last = (results.of(coef, "raw") for coef in (by_size[0], by_size[-1]))
         said.append(
             f"As fitted, confidence less accuracy goes from {_points(first, 'signed_gap')} points at {first.ent_coef} "
-            f"to {_points(last, 'signed_gap')} at {last.ent_coef}: the entropy term makes a model less sure than its "
+            f"to {_points(last, 'signed_gap')} at {last.ent_coef}: an entropy term makes a model less sure than its "
             "data by design, and the read-out has to take that back."
         )
-    if "true_error" in first.measures:
-        said += [_truth(results, coef) for coef in results.ent_coefs[-1:]]
+    if by_size and "true_error" in results.groups[0].measures:
+        said.append(_truth(results, by_size[-1]))
     return said
 
 

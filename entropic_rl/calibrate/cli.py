@@ -41,9 +41,6 @@ def calibrate(prog: str, arguments: Sequence[str]) -> int:
     if args.out is None:
         raise ConfigError("--out is missing: give a new or empty directory, where everything goes")
     check_run_directory(args.out)
-    if args.seeds < 6:
-        print(f"{prog}: warning: no paired test over {args.seeds} seeds can fall under 0.05; give --seeds 10",
-              file=sys.stderr)  # fmt: skip
     _run(prog, args, config, fit, coefs=coefs, tracking=tracking)
     return 0
 
@@ -111,7 +108,9 @@ def _run(
     datasets = datasets_of(config, range(args.seeds))
     shares = [share for seed, dataset in datasets.items() for share in shares_of(config, dataset, seed)]
     summary = datasets[0].summary()
-    args.out.mkdir(parents=True, exist_ok=True)
+    if args.seeds < 6:
+        print(f"{prog}: warning: no paired test over {args.seeds} seeds can fall under 0.05; give --seeds 10",
+              file=sys.stderr)  # fmt: skip
     n_runs = len(coefs) * len(shares)
     if args.progress:
         print(f"{summary}; {n_runs} trainings", file=sys.stderr)
@@ -126,6 +125,7 @@ def _run(
         "n_epochs": fit.n_epochs,
         "num_threads": args.num_threads,
     }
+    args.out.mkdir(parents=True, exist_ok=True)
     drawings = pictures(results, answers, datasets, config)
     write_report(args.out, config, fit, results, records=records, drawings=drawings, summary=summary, session=session)
     if tracking.track:
