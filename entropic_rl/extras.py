@@ -7,7 +7,7 @@ __all__ = ["missing_package"]
 # What an error's text or the missing module's name holds -> the package, and what brings it.
 _PACKAGES = {
     "box2d": ("Box2D", "entropic-rl[box2d]"),
-    "mujoco": ("MuJoCo", "gymnasium[mujoco]"),
+    "mujoco": ("MuJoCo", "entropic-rl[mujoco]"),
     "minigrid": ("MiniGrid", "entropic-rl[minigrid]"),
     "ale_py": ("ale-py", "entropic-rl[atari]"),
     "cv2": ("OpenCV", "entropic-rl[atari]"),

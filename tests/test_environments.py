@@ -80,7 +80,7 @@ def raising(error):
     ("error", "message"),
     [
         (gym.error.DependencyNotInstalled("Box2D is not installed, run `pip install swig`"), r"entropic-rl\[box2d\]"),
-        (gym.error.DependencyNotInstalled("MuJoCo is not installed"), r'pip install "gymnasium\[mujoco\]"'),
+        (gym.error.DependencyNotInstalled("MuJoCo is not installed"), r'pip install "entropic-rl\[mujoco\]"'),
         (ModuleNotFoundError("No module named 'ale_py'", name="ale_py"), r'pip install "entropic-rl\[atari\]"'),
         (ModuleNotFoundError("No module named 'cv2'", name="cv2"), r'OpenCV, .*pip install "entropic-rl\[atari\]"'),
         (ModuleNotFoundError("No module named 'minigrid'", name="minigrid"), r'"entropic-rl\[minigrid\]"'),
