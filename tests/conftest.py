@@ -2,6 +2,7 @@
 that stand for a comparison's workers.
 """
 
+import json
 import subprocess
 import sys
 from contextlib import suppress
@@ -22,9 +23,9 @@ def _one_thread():
 
 
 @pytest.fixture(autouse=True)
-def _no_tracker_account(monkeypatch, tmp_path):
+def _no_tracker_account(monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setenv("NETRC", f"{__file__}.no-netrc")  # not there; a tmp_path for each of all tests takes seconds
 
 
 @pytest.fixture
@@ -52,6 +53,39 @@ def stand_in(monkeypatch):
         for file in (process.stdin, process.stdout, process.complaints):
             with suppress(BrokenPipeError):
                 file.close()
+
+
+@pytest.fixture(scope="session")
+def jobs_here():
+    """In place of ``pool.run_jobs``: jobs are trained one by one in this process; cells and rows pass through JSON."""
+    from entropic_rl.cell import Cell
+    from entropic_rl.compare.pool import Ended
+    from entropic_rl.compare.worker import peak_memory, train_job
+    from entropic_rl.errors import UserError
+
+    def run_jobs(jobs, n_workers, *, job_type, tell):
+        ended = []
+        for job in jobs:
+            report = SimpleNamespace(
+                update=lambda step, rows, job=job: tell(job, json.loads(json.dumps({"rows": rows}))),
+                note=lambda text, job=job: tell(job, {"note": text}),
+            )
+            cells = [Cell.from_json(json.loads(json.dumps(cell.to_json()))) for cell in job.cells]
+            try:
+                train_job(cells, report, job_type=job_type)
+                ended.append(Ended(peak=peak_memory()))
+            except UserError as error:
+                ended.append(Ended(str(error), users=True))
+            tell(job, {"note": "failed" if ended[-1].error else "finished"})
+        return ended
+
+    return run_jobs
+
+
+@pytest.fixture
+def trained_here(monkeypatch, jobs_here):
+    """Comparisons start no workers, each of which takes seconds to import torch."""
+    monkeypatch.setattr("entropic_rl.compare.execute.run_jobs", jobs_here)
 
 
 class Bandit(gym.Env):

@@ -121,18 +121,18 @@ def test_show_config_prints_settings_that_can_be_given_back(capsys):
 )
 def test_what_an_agent_sees_and_remembers_is_trained_and_evaluated(capsys, agent, env, flags):
     small = [flag for flag in TINY if flag not in ("--n-steps", "32")] if "sac" in agent else TINY
-    small = [*small, *(["--batch-size", "32", "--n-epochs", "1"] if agent == "ppo" else [])]
+    small = [*small, *(["--batch-size", "32", "--n-epochs", "1"] if agent == "ppo" else []), "--eval-episodes", "2"]
     assert main(["train", agent, "--env", env, *small, *flags, "--run-dir", "run", "--eval-seed", "3"]) == 0
     capsys.readouterr()
     trained = json.loads(Path("run/summary.json").read_text())
-    assert main(["evaluate", "run", "--episodes", "4", "--seed", "3", "--json"]) == 0
+    assert main(["evaluate", "run", "--episodes", "2", "--seed", "3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["mean_reward"] == trained["eval/mean_reward"]
     rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert all(row.get("explore/n_states", 1) > 0 for row in rows)
     assert not [name for name in trained if name.startswith("optimum/")]
 
 
-def test_agents_that_see_differently_are_compared(capsys):
+def test_agents_that_see_differently_are_compared(capsys, trained_here):
     views = ["--together", "--frame-stack", "1", "2", "--recurrent", "gru", "none"]
     assert main([*COMPARE, *views, "--seeds", "1", "--parallel", "batch", "--out", "out"]) == 0
     summaries = [json.loads(path.read_text()) for path in Path("out/cells").glob("*/summary.json")]
@@ -391,10 +391,15 @@ def test_bad_input_of_train_is_one_line_and_leaves_nothing(capsys, case):
 
 
 @pytest.mark.parametrize("case", [case for case in BAD if "--ent-coef" not in BAD[case][0]])
-def test_bad_input_of_compare_is_one_line_and_leaves_nothing(capsys, stand_in, case):
+def test_bad_input_of_compare_is_one_line_and_leaves_nothing(capsys, request, stand_in, case):
     flags, words = BAD[case]
-    found_by_workers = "--coverage" in flags and case != "coverage"  # to import a module may take torch
-    processes = [] if found_by_workers else stand_in("")
+    processes = []
+    if case == "coverage of no module":  # to import a module may take torch: a worker finds it, here a real one
+        flags = [*flags, "--parallel", "batch"]
+    elif case == "coverage by something else":
+        request.getfixturevalue("trained_here")
+    else:
+        processes = stand_in("")
     err = assert_refused(capsys, [*COMPARE, "--ent-coef", "0", "1", *flags, "--out", "out"], *words)
     assert err.startswith("entropic-rl compare: error: ")
     assert processes == []
@@ -535,7 +540,7 @@ def run_script(monkeypatch, name, *arguments):
     return stop.value.code
 
 
-def test_scripts_train_compare_and_evaluate(capsys, monkeypatch):
+def test_scripts_train_compare_and_evaluate(capsys, monkeypatch, trained_here):
     assert run_script(monkeypatch, "train.py", *TRAIN[1:], "--run-dir", "run") == 0
     flags = ["--ent-coef", "1", "--seeds", "1", "--out", "out"]
     assert run_script(monkeypatch, "compare.py", *COMPARE[1:], *flags) == 0

@@ -52,6 +52,7 @@ GRID = [
     "9",
 ]
 MEANS = ["--workers", "2", "--no-progress"]
+ONE = ["--workers", "1", "--no-progress"]  # for what is left over: a process less to start
 CELL_FILES = {
     "config.json", "metrics.jsonl", "summary.json", "policy.json", "policy.safetensors", "learning_curve.svg",
     "entropy.svg", "exploration.npz",
@@ -108,17 +109,23 @@ def whole():
 
 
 @pytest.fixture(scope="module")
-def hurt():
-    """The same comparison, stage by stage: one of its two workers is killed, it is resumed, it gets a further seed."""
+def hurt(jobs_here):
+    """The same comparison, stage by stage: one of its two workers is killed, it is resumed, it gets a further seed.
+
+    The further seed is trained in this process: workers have shown what they do.
+    """
     path, stages = Path("hurt"), {}
     Path("die").touch()
     commands = {
         "killed": [*GRID, *MEANS, "--out", path],
-        "resumed": ["compare", "resume", path, *MEANS],
-        "extended": ["compare", "add", path, "--add-seeds", "1", *MEANS],
+        "resumed": ["compare", "resume", path, *ONE],
+        "extended": ["compare", "add", path, "--add-seeds", "1", *ONE],
     }
     for stage, command in commands.items():
-        ended = run(*command)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            if stage == "extended":
+                monkeypatch.setattr("entropic_rl.compare.execute.run_jobs", jobs_here)
+            ended = run(*command)
         stages[stage] = SimpleNamespace(files=files(path), finished=finished(path), **vars(ended))
     return SimpleNamespace(path=path, **stages)
 
@@ -358,7 +365,7 @@ def test_directory_without_a_comparison_is_told(verb, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*Using the latest versioned environment.*:UserWarning")
-def test_two_implementations_lie_side_by_side_and_one_seed_is_warned_of(tmp_path):
+def test_two_implementations_lie_side_by_side_and_one_seed_is_warned_of(tmp_path, trained_here):
     settings = [*SETTINGS[4:], "--env", "gymnasium.envs.classic_control:CartPole-v1", "--ent-coef", "0.01"]
     ended = run("compare", "ppo", "sb3:PPO", *settings, "--seeds", "1", *MEANS, "--out", tmp_path / "out")
     assert ended.code == 0

@@ -262,7 +262,7 @@ def test_truncation_bootstraps(mode):
     # and two actions that are equal (1 + gamma log 2) / (1 - gamma). A greedy policy learns of the action that it
     # takes. Trap T1; in NEXT_STEP mode trap T2, too.
     configs = [VALUES, replace(VALUES, ent_coef=1.0)]
-    agent, _ = learn(configs, [0, 1], "test/Clock-v0", total_timesteps=700, mode=mode, cut=True, hidden=True)
+    agent, _ = learn(configs, [0, 1], "test/Clock-v0", total_timesteps=400, mode=mode, cut=True, hidden=True)
     values = agent.policy.outputs(torch.eye(5, dtype=torch.float64)[:1].expand(2, 1, 5))
     assert values[0].max().item() == pytest.approx(2.0, abs=0.02)
     assert values[1].flatten().tolist() == pytest.approx([2.0 + math.log(2.0)] * 2, abs=0.02)
@@ -271,7 +271,7 @@ def test_truncation_bootstraps(mode):
 def test_termination_does_not_bootstrap_and_has_no_entropy():
     # Two steps and a clock to see: Q = 1 at the second; at the first 1 + gamma, and log 2 of entropy at the second.
     configs = [VALUES, replace(VALUES, ent_coef=1.0)]
-    agent, _ = learn(configs, [0, 1], "test/Clock-v0", total_timesteps=700, cut=False, limit=2)
+    agent, _ = learn(configs, [0, 1], "test/Clock-v0", total_timesteps=400, cut=False, limit=2)
     values = agent.policy.outputs(torch.eye(3, dtype=torch.float64)[:2].expand(2, 2, 3))
     assert values[0].amax(-1).tolist() == pytest.approx([1.5, 1.0], abs=0.02)
     expected = [1.0 + 0.5 * (1.0 + math.log(2.0))] * 2 + [1.0] * 2
@@ -280,13 +280,13 @@ def test_termination_does_not_bootstrap_and_has_no_entropy():
 
 def test_bandit_is_played_by_the_softmax_of_its_rewards_and_keeps_a_target_entropy():
     # One choice, then the end: pi = softmax(r / ((1 - m) t)), whatever else is random.
-    config = replace(VALUES, learning_rate="linear:0.05:0", batch_size=32, buffer_size=512, munchausen_clip=100.0)
+    config = replace(VALUES, learning_rate="linear:0.06:0", batch_size=32, buffer_size=512, munchausen_clip=100.0)
     points = [{"ent_coef": c} for c in (0.05, 0.5, "target:0.8:0.3")] + [{"ent_coef": 0.4, "munchausen": 0.5}]
     agent, rows = learn(
         [replace(config, **point) for point in points],
         range(4),
         "entropic_rl/Bandit-v0",
-        total_timesteps=1500,
+        total_timesteps=800,
         n_envs=1,
     )
     scale = torch.tensor([row["train/effective_temperature"] for row in rows], dtype=torch.float64).unsqueeze(1)
@@ -358,7 +358,7 @@ def test_train_and_evaluate_at_the_temperature_that_was_trained(tmp_path, monkey
     assert any(value == pytest.approx(sampled) for value in again.values() if isinstance(value, float))
 
 
-def test_it_is_compared_with_discrete_sac(tmp_path, monkeypatch):
+def test_it_is_compared_with_discrete_sac(tmp_path, monkeypatch, trained_here):
     monkeypatch.chdir(tmp_path)
     flags = [*CHAIN, "--ent-coef", "0.2", "--seeds", "2", "--parallel", "batch", "--out", "both"]
     assert main(["compare", "discrete-sac", "soft-q", *flags]) == 0

@@ -224,8 +224,8 @@ def test_nothing_is_imported_from_wandb_unless_tracking():
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory):
-    """The directory of a comparison of two coefficients that was mirrored to W&B, offline, by one worker."""
+def comparison(tmp_path_factory, jobs_here):
+    """The directory of a comparison of two coefficients that was mirrored to W&B, offline, in one batch."""
     out = tmp_path_factory.mktemp("compared") / "the-comparison"
     words = [
         "--env",
@@ -245,6 +245,7 @@ def comparison(tmp_path_factory):
     means = ["--parallel", "batch", "--no-progress", "--out", str(out)]
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.mktemp("wandb")))  # tables wait there for a server
+        monkeypatch.setattr("entropic_rl.compare.execute.run_jobs", jobs_here)
         assert main(["compare", "a2c", *words, *small, *tracked, *means]) == 0
     return out
 

@@ -260,7 +260,7 @@ def test_evaluation_elsewhere_has_the_wrappers_of_the_training(own, capsys):
         del gym.registry["test/LongClock-v0"]
 
 
-def test_comparisons_are_wrapped_and_know_no_optimum_of_the_unwrapped_problem(own):
+def test_comparisons_are_wrapped_and_know_no_optimum_of_the_unwrapped_problem(own, trained_here):
     flags = ["--env-wrappers", f"{own}:Plus(amount=100)", "--ent-coef", "0", "0.1", "--seeds", "1", "--workers", "1"]
     assert main(["compare", "ppo", "--env", "entropic_rl/Bandit-v0", *TINY, *flags, "--out", "out"]) == 0
     summaries = [json.loads(path.read_text()) for path in Path("out/cells").glob("*/summary.json")]
