@@ -27,8 +27,9 @@ demo: $(STAMP)
 	    --total-timesteps 50000 --success-return 300 --out runs/demo/cartpole
 	@echo "Open runs/demo/chain/report.html and runs/demo/cartpole/report.html in a browser."
 
+# A file's tests run in one process: what they share is made once.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

@@ -1,6 +1,7 @@
 """The import rules of docs/architecture.md, the surface, and what a wheel holds."""
 
 import ast
+import functools
 import importlib
 import importlib.util
 import shutil
@@ -172,12 +173,20 @@ def sources():
 
 
 SOURCES = sources()
+
+
+@functools.cache
+def parsed(path):
+    """The tree of a file, which many tests look at."""
+    return ast.parse(path.read_text())
+
+
 every_module = pytest.mark.parametrize("name", sorted(SOURCES))
 
 
 def imports(path, *, top_level=False):
     """Full names of everything a file imports; ``top_level`` leaves out functions and ``if TYPE_CHECKING``."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     nodes = ast.walk(tree)
     if top_level:
         nodes = [node for statement in tree.body if not isinstance(statement, ast.If) for node in flat(statement)]
@@ -282,15 +291,15 @@ def test_links_for_type_checkers_lead_to_the_folders(folder):
 
 @every_module
 def test_every_module_begins_with_a_docstring(name):
-    assert ast.get_docstring(ast.parse(SOURCES[name].read_text()))
+    assert ast.get_docstring(parsed(SOURCES[name]))
 
 
 @every_module
 def test_every_public_function_class_and_method_has_a_docstring(name):
-    for node in ast.walk(ast.parse(SOURCES[name].read_text())):
+    for node in ast.walk(parsed(SOURCES[name])):
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), node.name
-    for node in ast.parse(SOURCES[name].read_text()).body:
+    for node in parsed(SOURCES[name]).body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), node.name
 
@@ -333,7 +342,7 @@ def test_files_stay_short_enough_to_read(path):
 
 def test_user_input_is_never_checked_by_assert():
     for path in SOURCES.values():
-        assert not [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)], path
+        assert not [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Assert)], path
 
 
 @pytest.mark.slow
