@@ -253,7 +253,7 @@ def record_actions(agent):
     return taken
 
 
-def run_batch(agent_class, configs, seeds, env_id="CartPole-v1", *, iterations=10):
+def run_batch(agent_class, configs, seeds, env_id="CartPole-v1", *, iterations=5):
     """Final parameters, every action and every row of a training in float64."""
     n_envs = 2
     agent, envs = build(agent_class, configs, seeds, env_id, n_envs=n_envs, dtype=torch.float64)
@@ -351,12 +351,12 @@ def test_stopped_run_does_not_coast_on_its_momentum():
 # The sign and size of the entropy term
 
 BANDIT = {
-    PPO: {"n_steps": 8, "batch_size": 64, "n_epochs": 4, "learning_rate": 1e-2, "net_arch": (8,), "gamma": 0.0},
+    PPO: {"n_steps": 8, "batch_size": 128, "n_epochs": 4, "learning_rate": 2e-2, "net_arch": (8,), "gamma": 0.0},
     A2C: {"n_steps": 4, "learning_rate": "linear:0.02:0.0001", "net_arch": (8,), "gamma": 0.0},
 }
 
 
-def bandit_policies(agent_class, coefs, updates=60, **settings):
+def bandit_policies(agent_class, coefs, updates=40, **settings):
     """Action probabilities ``[R, 3]`` after training on rewards 0, 0.5 and 1."""
     base = CONFIGS[agent_class](**{**BANDIT[agent_class], **settings})
     configs = [replace(base, ent_coef=coef) for coef in coefs]
@@ -403,7 +403,7 @@ def clock_values(agent_class, mode, updates, **kwargs):
 
 
 @every_mode
-@pytest.mark.parametrize(("agent_class", "updates"), [(PPO, 40), pytest.param(A2C, 1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("agent_class", "updates"), [(PPO, 20), pytest.param(A2C, 1000, marks=pytest.mark.slow)])
 def test_value_under_a_time_limit_is_that_of_the_endless_task(agent_class, updates, mode):
     # The clock is hidden and is not the task: 1 + gamma + gamma^2 + ... = 1 / (1 - 0.8).
     value = clock_values(agent_class, mode, updates, cut=True, hidden=True)[0]
@@ -411,7 +411,7 @@ def test_value_under_a_time_limit_is_that_of_the_endless_task(agent_class, updat
 
 
 @every_mode
-@pytest.mark.parametrize(("agent_class", "updates"), [(PPO, 40), pytest.param(A2C, 1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("agent_class", "updates"), [(PPO, 20), pytest.param(A2C, 1000, marks=pytest.mark.slow)])
 def test_value_before_a_termination_is_the_finite_sum(agent_class, updates, mode):
     value = clock_values(agent_class, mode, updates, cut=False)
     # 1 + 0.8 + 0.64 + 0.512 with four steps to go, then three, two, one
@@ -434,10 +434,10 @@ def test_target_at_a_truncation_bootstraps_from_the_final_observation(mode):
 # Tasks that are learned in seconds
 
 QUICK = {
-    PPO: {"n_steps": 16, "batch_size": 64, "n_epochs": 6, "learning_rate": 5e-3, "gamma": 0.0, "net_arch": (32,)},
+    PPO: {"n_steps": 16, "batch_size": 64, "n_epochs": 6, "learning_rate": 1e-2, "gamma": 0.0, "net_arch": (32,)},
     A2C: {"n_steps": 4, "learning_rate": 1e-2, "gamma": 0.0, "net_arch": (32,), "normalize_advantage": True},
 }
-BUDGET = {PPO: 16 * 16 * 16, A2C: 150 * 4 * 16}
+BUDGET = {PPO: 10 * 16 * 16, A2C: 150 * 4 * 16}
 
 
 def identity_score(agent_class, observation="box", action="discrete", **settings):

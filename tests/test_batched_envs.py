@@ -46,7 +46,7 @@ BRINKS = {
     "Catch": (8, 4, 0, 4, 4),  # the last ball above the last row
     "FourRooms": (102,),  # beside the goal
 }
-LIMIT = 40
+LIMIT = 20
 
 every_case = pytest.mark.parametrize("case", CASES)
 every_mode = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED], ids=lambda m: m.name)
@@ -161,7 +161,7 @@ def test_same_step_is_disabled_with_resets_done_by_hand(case):
     by_hand = build(case, 5, max_episode_steps=LIMIT, autoreset_mode="Disabled")
     assert torch.equal(same.reset(seed=11)[0], by_hand.reset(seed=11)[0])
     n_ends = 0
-    for t, action in enumerate(random_actions(case, 130, 5)):
+    for t, action in enumerate(random_actions(case, 65, 5)):
         if t % 12 == 5:
             to_the_brink(case, same, copy=2), to_the_brink(case, by_hand, copy=2)
         obs, *outcome, info = same.step(action)
@@ -182,8 +182,8 @@ def test_same_step_is_disabled_with_resets_done_by_hand(case):
 def test_final_observations_are_there_exactly_in_steps_that_end_something(case):
     env = build(case, 4, max_episode_steps=LIMIT)
     env.reset(seed=0)
-    for t, action in enumerate(random_actions(case, 50, 4)):
-        if t == 20:
+    for t, action in enumerate(random_actions(case, 30, 4)):
+        if t == 10:
             to_the_brink(case, env)
         *_, terminated, truncated, info = env.step(action)
         assert set(info) == ({"final_obs", "_final_obs"} if bool((terminated | truncated).any()) else set())
@@ -204,7 +204,7 @@ def test_path_that_never_asks_the_device_equals_the_one_that_does(case, mode):
     asking, silent = (build(case, 5, max_episode_steps=LIMIT, autoreset_mode=mode) for _ in range(2))
     silent._asks = False
     assert torch.equal(asking.reset(seed=3)[0], silent.reset(seed=3)[0])
-    for t, action in enumerate(random_actions(case, 100, 5)):
+    for t, action in enumerate(random_actions(case, 50, 5)):
         if t % 12 == 5:
             to_the_brink(case, asking, copy=1), to_the_brink(case, silent, copy=1)
         *outcome, info = asking.step(action)
@@ -242,9 +242,9 @@ def test_copy_is_the_single_environment_with_its_seed_bit_for_bit(case):
     obs, _ = batch.reset(seed=20)
     single, single_obs = alone(case, 21, LIMIT)
     assert np.array_equal(obs[1].numpy(), single_obs)
-    actions, n_ends = random_actions(case, 300, 3), 0
+    actions, n_ends = random_actions(case, 150, 3), 0  # beyond the 64 steps that are drawn ahead
     for t, action in enumerate(actions):
-        if t % 50 == 30:
+        if t % 25 == 15:
             to_the_brink(case, batch, 1), to_the_brink(case, single)
         obs, reward, terminated, truncated, info = batch.step(action)
         last, single_reward, *ends, _ = single.step(one_action(actions, t, 1))
@@ -367,14 +367,14 @@ def test_step_draws_beyond_the_look_ahead_are_those_of_the_single_environment(mo
     batch.reset(seed=4)
     single, _ = alone("Bandit-v0, noisy", 5)
     rewards = []
-    for _ in range(200):
+    for _ in range(140):
         reward = batch.step(torch.tensor([0, 1, 2]))[1]
         rewards.append(float(reward[1]))
         assert rewards[-1] == single.step(1)[1]
         if mode == "Disabled":
             batch.reset()
         single.reset()
-    assert len(set(rewards)) == 200
+    assert len(set(rewards)) == 140
 
 
 @pytest.mark.parametrize("mode", ["SameStep", "Disabled"])
@@ -385,14 +385,14 @@ def test_starts_beyond_the_look_ahead_are_those_of_the_single_environment(mode, 
     single, expected = alone("CartPole-v1", 5)
     obs, _ = batch.reset(seed=4)
     starts = []
-    for _ in range(200):
+    for _ in range(140):
         assert np.array_equal(obs[1].numpy(), expected)
         starts.append(tuple(expected))
         obs, *_ = batch.step(torch.tensor([0, 1, 0]))
         if mode == "Disabled":
             obs, _ = batch.reset()
         expected, _ = single.reset()
-    assert len(set(starts)) == 200
+    assert len(set(starts)) == 140
 
 
 def test_copies_use_up_their_starts_at_paces_of_their_own():

@@ -199,6 +199,7 @@ def test_same_record_gives_the_same_bytes(everything):
     assert {path: path.read_bytes() for path in everything.out.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_page_of_32_runs_is_below_one_and_a_half_megabytes(tmp_path):
     coefs = tuple(0.001 * 2**i for i in range(8))
     written(write_everything(tmp_path, 4, coefs, n_rows=200), tmp_path, figures=True)

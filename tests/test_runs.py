@@ -175,7 +175,7 @@ def record_words(monkeypatch):
     return drawn
 
 
-def trained(agent_class, cells, env_id, backend, *, iterations=10, n_envs=2):
+def trained(agent_class, cells, env_id, backend, *, iterations=5, n_envs=2):
     """Final parameters, observations, actions and random words of each of R runs that are trained together."""
     configs, seeds = [config for config, _ in cells], [seed for _, seed in cells]
     vector_env = make_vector_env(env_id, len(cells) * n_envs, backend=backend)

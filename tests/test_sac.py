@@ -656,7 +656,7 @@ VALUES = DiscreteSACConfig(
 def test_truncation_bootstraps(mode):
     # 1 per step for ever, cut every 4 steps and the clock hidden: Q = 1 / (1 - gamma) = 2. Trap T1.
     agent, _ = learn(
-        "discrete-sac", [VALUES], [0], "test/Clock-v0", total_timesteps=700, cut=True, hidden=True, mode=mode
+        "discrete-sac", [VALUES], [0], "test/Clock-v0", total_timesteps=400, cut=True, hidden=True, mode=mode
     )
     obs = torch.eye(5, dtype=torch.float64)[:1].unsqueeze(0)
     assert agent.critics(obs).flatten().tolist() == pytest.approx([2.0] * 4, abs=0.02)

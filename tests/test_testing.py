@@ -91,7 +91,7 @@ def test_documented_agent_learns(my_agents):
     envs = EnvBatch(vector_env, 2, observation=observation, action=action)
     config = ReinforceConfig(n_steps=16, learning_rate=0.03, net_arch=(), ent_coef=0.0)
     agent = Reinforce([config] * 2, [0, 1], observation=observation, action=action, n_envs=8)
-    rows = [record.rows for record in train(agent, envs, total_timesteps=20_000, seeds=[0, 1])]
+    rows = [record.rows for record in train(agent, envs, total_timesteps=8_000, seeds=[0, 1])]
     for run in range(2):
         assert rows[-1][run]["rollout/ep_rew_mean"] > rows[0][run]["rollout/ep_rew_mean"] + 0.1
 
