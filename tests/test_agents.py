@@ -437,7 +437,7 @@ QUICK = {
     PPO: {"n_steps": 16, "batch_size": 64, "n_epochs": 6, "learning_rate": 1e-2, "gamma": 0.0, "net_arch": (32,)},
     A2C: {"n_steps": 4, "learning_rate": 1e-2, "gamma": 0.0, "net_arch": (32,), "normalize_advantage": True},
 }
-BUDGET = {PPO: 10 * 16 * 16, A2C: 150 * 4 * 16}
+BUDGET = {PPO: 10 * 16 * 16, A2C: 120 * 4 * 16}
 
 
 def identity_score(agent_class, observation="box", action="discrete", **settings):

@@ -121,7 +121,8 @@ def test_show_config_prints_settings_that_can_be_given_back(capsys):
 )
 def test_what_an_agent_sees_and_remembers_is_trained_and_evaluated(capsys, agent, env, flags):
     small = [flag for flag in TINY if flag not in ("--n-steps", "32")] if "sac" in agent else TINY
-    small = [*small, *(["--batch-size", "32", "--n-epochs", "1"] if agent == "ppo" else []), "--eval-episodes", "2"]
+    small = [*small, *{"ppo": ["--batch-size", "32", "--n-epochs", "1"], "a2c": []}.get(agent, ["--batch-size", "16"])]
+    small = [*small, "--eval-episodes", "2"]
     assert main(["train", agent, "--env", env, *small, *flags, "--run-dir", "run", "--eval-seed", "3"]) == 0
     capsys.readouterr()
     trained = json.loads(Path("run/summary.json").read_text())

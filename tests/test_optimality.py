@@ -209,7 +209,9 @@ N_SEEDS = 2
 PROBLEMS = {"entropic_rl/Bandit-v0": (Bandit(), 20_000), "entropic_rl/Chain-v0": (Chain(), 30_000)}
 
 
-@pytest.fixture(scope="module", params=PROBLEMS)
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * ("Chain" in name)) for name in PROBLEMS]
+)
 def trained(request, tmp_path_factory):
     """Policies of PPO by coefficient ``[C, N, S, A]``, exact ones ``[C, S, A]``, and summaries, of one batch of runs.
 

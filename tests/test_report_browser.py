@@ -152,10 +152,10 @@ def test_page_is_no_wider_than_the_screen(shown):
         assert shown.all("() => document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize(("width", "least"), [(390, 7.0), (1200, 8.0)])
-def test_words_in_figures_are_large_enough_to_read(browser, report, width, least):
-    with opened(browser, report, viewport={"width": width, "height": 800}) as found:
-        sizes = found.all(
+def test_words_in_figures_are_large_enough_to_read(shown):
+    for width, least in ((390, 7.0), (1200, 8.0)):
+        shown.page.set_viewport_size({"width": width, "height": 800})
+        sizes = shown.all(
             """() => [...document.querySelectorAll("figure svg text, figure svg tspan")].map(text => {
                 const {a, b} = text.getScreenCTM();
                 return [parseFloat(getComputedStyle(text).fontSize) * Math.hypot(a, b), text.textContent.trim()];

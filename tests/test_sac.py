@@ -627,9 +627,9 @@ def test_run_alone_equals_the_same_run_inside_a_batch(name, env_id, extra):
         base,
     ]
     seeds = [5, 6, 5, 7]
-    together, rows = learn(name, configs, seeds, env_id, total_timesteps=80)
+    together, rows = learn(name, configs, seeds, env_id, total_timesteps=50)
     for run in range(4):
-        alone, alone_rows = learn(name, [configs[run]], [seeds[run]], env_id, total_timesteps=80)
+        alone, alone_rows = learn(name, [configs[run]], [seeds[run]], env_id, total_timesteps=50)
         torch.testing.assert_close(alone.policy.params.values[0], together.policy.params.values[run], rtol=0, atol=1e-9)
         for rows_of in ("params", "target"):
             ours, theirs = (getattr(agent.critics, rows_of).values for agent in (alone, together))

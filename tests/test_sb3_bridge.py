@@ -150,7 +150,7 @@ def test_target_steers_from_the_entropy_of_the_policy_that_made_the_rollout():
 def test_target_is_reached_and_kept():
     env = copies("test/Bandit-v0", 8)
     model, seen = model_of("A2C", env, n_steps=16, learning_rate=0.01), Coefficients()
-    model.learn(128 * 150, callback=[EntropyCallback("target:0.6"), seen])
+    model.learn(128 * 120, callback=[EntropyCallback("target:0.6"), seen])
     assert np.mean(seen.entropy[-50:]) == pytest.approx(0.6, abs=0.1)
     assert seen.entropy[0] == pytest.approx(math.log(3.0), abs=0.01)
 

@@ -360,7 +360,7 @@ def test_train_and_evaluate_at_the_temperature_that_was_trained(tmp_path, monkey
 
 def test_it_is_compared_with_discrete_sac(tmp_path, monkeypatch, trained_here):
     monkeypatch.chdir(tmp_path)
-    flags = [*CHAIN, "--ent-coef", "0.2", "--seeds", "2", "--parallel", "batch", "--out", "both"]
+    flags = [*CHAIN, "--ent-coef", "0.2", "--seeds", "1", "--parallel", "batch", "--out", "both"]
     assert main(["compare", "discrete-sac", "soft-q", *flags]) == 0
     assert "soft-q" in (tmp_path / "both" / "report.html").read_text()
 

@@ -336,7 +336,7 @@ def test_tensors_and_arrays_of_the_same_environment_give_the_same_transitions_bi
     single, expected = registered(env_id, "sync", mode, kwargs)
     assert torch.equal(obs, expected)
     n_ends = 0
-    for action in noise_for(batched, 150):
+    for action in noise_for(batched, 100):
         step, other = batched.step(action), single.step(action)
         assert_same_transition(step, other)
         n_ends += int((step.terminated | step.truncated).sum())
