@@ -83,9 +83,16 @@ def jobs_here():
 
 
 @pytest.fixture
+def no_figures(monkeypatch):
+    """Trainings draw no curves, which takes half of the time of a short one."""
+    monkeypatch.setattr("entropic_rl.plots.plot_run", lambda *_, **__: None)
+
+
+@pytest.fixture
 def trained_here(monkeypatch, jobs_here):
     """Comparisons start no workers, each of which takes seconds to import torch."""
     monkeypatch.setattr("entropic_rl.compare.execute.run_jobs", jobs_here)
+    monkeypatch.setattr("entropic_rl.compare.worker.keep_freed_memory", lambda: None)  # it would last
 
 
 class Bandit(gym.Env):

@@ -87,6 +87,7 @@ def test_train_takes_a_new_or_an_empty_directory(capsys):
     assert {path.name for path in Path("empty").iterdir()} == FILES
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_progress_goes_to_stderr(capsys):
     arguments = [argument for argument in TRAIN if argument != "--no-progress"]
     assert main([*arguments, "--run-dir", "run"]) == 0
@@ -119,6 +120,7 @@ def test_show_config_prints_settings_that_can_be_given_back(capsys):
         ("sac", "Pendulum-v1", ["--frame-stack", "2", "--features", "attention", "--learning-starts", "100"]),
     ],
 )
+@pytest.mark.usefixtures("no_figures")
 def test_what_an_agent_sees_and_remembers_is_trained_and_evaluated(capsys, agent, env, flags):
     small = [flag for flag in TINY if flag not in ("--n-steps", "32")] if "sac" in agent else TINY
     small = [*small, *{"ppo": ["--batch-size", "32", "--n-epochs", "1"], "a2c": []}.get(agent, ["--batch-size", "16"])]
@@ -133,6 +135,7 @@ def test_what_an_agent_sees_and_remembers_is_trained_and_evaluated(capsys, agent
     assert not [name for name in trained if name.startswith("optimum/")]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_agents_that_see_differently_are_compared(capsys, trained_here):
     views = ["--together", "--frame-stack", "1", "2", "--recurrent", "gru", "none"]
     assert main([*COMPARE, *views, "--seeds", "1", "--parallel", "batch", "--out", "out"]) == 0
@@ -140,6 +143,7 @@ def test_agents_that_see_differently_are_compared(capsys, trained_here):
     assert len(summaries) == 2
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_exact_optima_are_not_told_of_policies_that_remember(capsys):
     chain = [flag if flag != "CartPole-v1" else "entropic_rl/Chain-v0" for flag in TRAIN]
     for flags, told in (([], True), (["--recurrent", "gru"], False), (["--frame-stack", "2"], False)):
@@ -157,6 +161,7 @@ def test_interrupted_training_says_so_and_exits_with_130(capsys, monkeypatch):
     assert capsys.readouterr().err == "entropic-rl train: interrupted\n"
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_environments_of_other_packages_are_found(capsys, monkeypatch):
     Path("my_envs.py").write_text(
         "import gymnasium as gym\n"
@@ -232,6 +237,7 @@ def test_evaluate_plays_the_environment_of_the_training(deep_sea, capsys):
     assert result["mean_ep_length"] == 4.0
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_backend_changes_no_training_on_an_environment_of_ours(deep_sea):
     assert main([*DEEP_SEA, "--env-backend", "sync", "--run-dir", "run"]) == 0
     own, other = ((place / "metrics.jsonl").read_text().splitlines() for place in (deep_sea, Path("run")))
@@ -240,6 +246,7 @@ def test_backend_changes_no_training_on_an_environment_of_ours(deep_sea):
         assert {k: v for k, v in row.items() if "time/" not in k} == {k: v for k, v in same.items() if "time/" not in k}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_coverage_off_leaves_the_entropy_of_the_policy_alone(capsys):
     assert main([*DEEP_SEA, "--coverage", "off", "--run-dir", "run"]) == 0
     assert metric_names(Path("run")) == ENTROPY | {"explore/first_success"}
@@ -247,6 +254,7 @@ def test_coverage_off_leaves_the_entropy_of_the_policy_alone(capsys):
         assert not {"visits", "first_visit"} & set(kept)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_own_cells_of_a_module_where_the_command_is_run_are_counted(capsys, monkeypatch):
     Path("cells_beside_the_command.py").write_text(
         "from entropic_rl.exploration import Cells\nALL_ONE = Cells(1, lambda obs: obs[..., 0].long() * 0)\n"
@@ -541,6 +549,7 @@ def run_script(monkeypatch, name, *arguments):
     return stop.value.code
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_scripts_train_compare_and_evaluate(capsys, monkeypatch, trained_here):
     assert run_script(monkeypatch, "train.py", *TRAIN[1:], "--run-dir", "run") == 0
     flags = ["--ent-coef", "1", "--seeds", "1", "--out", "out"]

@@ -35,6 +35,8 @@ from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.runs import train_cells
 from entropic_rl.spaces import action_spec, observation_spec
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 SMALL = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
 ROLLOUT = {"n_steps": 16, "batch_size": 16, "n_epochs": 2}
 OFF_POLICY = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500}

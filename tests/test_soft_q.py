@@ -22,6 +22,8 @@ from entropic_rl.testing import check_agent
 from entropic_rl.training import train
 from entropic_rl.vector import EnvBatch
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 R, B, D, A = 2, 12, 3, 4
 CHOICE = action_spec(spaces.Discrete(A))
 SMALL = SoftQConfig(net_arch=(8, 8), batch_size=B, buffer_size=64, munchausen_clip=0.7)

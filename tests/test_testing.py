@@ -22,6 +22,8 @@ from entropic_rl.agents import (
 from entropic_rl.cli import main
 from entropic_rl.testing import ContractError, check_agent
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 PAGE = Path(__file__).parents[1] / "docs" / "adding-an-agent.md"
 MODULE, CHECK = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 SMALL = {"net_arch": (8,)}

@@ -17,6 +17,8 @@ from entropic_rl.errors import ConfigError, EnvError
 from entropic_rl.spaces import observation_spec
 from entropic_rl.wrappers import parse_wrapper, put_around
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 TINY = [
     "--preset", "none", "--total-timesteps", "64", "--n-envs", "2", "--eval-episodes", "2", "--eval-max-steps", "20",
     "--no-progress", "--num-threads", "1", "--net-arch", "8", "--n-steps", "16", "--batch-size", "16",
