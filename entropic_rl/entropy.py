@@ -35,6 +35,7 @@ __all__ = [
     "log_one_minus_tanh_squared",
     "masked_logits",
     "multi_discrete_entropy",
+    "mutual_information",
     "renyi_entropy",
     "tanh_gaussian_entropy",
     "tanh_gaussian_renyi_entropy",
@@ -44,6 +45,7 @@ __all__ = [
 
 _NEG_INF = float("-inf")
 _LOWEST = torch.finfo(torch.float64).min
+_LOG_OF_NOTHING = -1e4  # of a probability that is 0 in every format, finite so that 0 times it is 0
 _GAP_OF_NOTHING = 800.0  # exp(-800) is 0 in every format, and 0 * 800 is 0 where 0 * inf is not
 
 
@@ -165,6 +167,24 @@ def kl_to_uniform(logits: Tensor, *, mask: Tensor | None = None) -> Tensor:
     u = (deficit - mean_deficit) / (1.0 + mean_deficit)
     terms = _x_log_x_excess(u).where(allowed, torch.zeros_like(u))
     return (terms.sum(-1) / n_allowed.squeeze(-1)).to(logits.dtype)
+
+
+def mutual_information(log_p: Tensor) -> Tensor:
+    """Between class and member of K distributions, all as likely, ``[..., K, C] -> [...]``, nats, in [0, log K].
+
+    ``I = H(mean_k p_k) - mean_k H(p_k)``, the generalised Jensen-Shannon divergence. That difference loses its digits
+    where members nearly agree, so with m the mean and d = log(p_k / m) the mean over k of the sum over classes of the
+    non-negative terms ``p_k d - m expm1(d)`` is taken.
+
+    Args:
+        log_p: log-probabilities, normalised; ``-inf`` is impossible.
+    """
+    wide = _at_least_float32(log_p)
+    p = wide.exp()
+    mean = p.mean(-2, keepdim=True)
+    d = wide.clamp(min=_LOG_OF_NOTHING) - mean.log().clamp(min=_LOG_OF_NOTHING)
+    terms = torch.addcmul(p * d, mean, torch.expm1(d), value=-1.0)
+    return (terms.sum((-1, -2)) / log_p.shape[-2]).clamp(min=0.0).to(log_p.dtype)
 
 
 def masked_logits(logits: Tensor, mask: Tensor | None) -> Tensor:

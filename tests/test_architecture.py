@@ -70,6 +70,7 @@ MAY_IMPORT = {
     "quadrature": set(),
     "losses": {"coefficients", "entropy", "losses", "schedules"},
     "calibration": BASE | {"calibration", "config", "entropy", "progress", "streams", "supervised"},
+    "active": {"active", "entropy", "errors", "streams"},
     "calibrate": BASE
     | {"allocation", "calibrate", "calibration", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
     | {"run_directory", "supervised", "tracking"},

@@ -74,6 +74,11 @@ def test_trainings_in_a_batch_are_timed_beside_single_ones(capsys):
     assert [row.split("|")[1].strip() for row in table[2:]] == ["64", "128"]
 
 
+def test_scores_of_a_pool_are_timed(capsys):
+    assert main(["acquisition", "--rows", "50", "--rounds", "1", "--members", "3"]) == 0
+    assert [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[2:]][-1] == "BALD"
+
+
 def test_settings_are_those_of_the_chosen_agent(capsys):
     common = ["sb3", "--env", "Pendulum-v1", "--show-config"]
     assert main([*common, "--agent", "sac", "--gradient-steps", "4"]) == 0
@@ -95,6 +100,7 @@ def test_settings_are_those_of_the_chosen_agent(capsys):
         (["classifiers", "--cases", "digit"], "expected some of 'blobs', 'digits'"),
         (["classifiers", "--seeds", "1"], "--seeds: expected at least 2"),
         (["fits", "--runs", "0"], "expected at least 1"),
+        (["acquisition", "--members", "1"], "--members and --classes: at least 2"),
         (["deepsea", "--env-kwargs", "stochastic=true"], "unknown argument '--env-kwargs'"),
     ],
 )

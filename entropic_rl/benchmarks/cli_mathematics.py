@@ -27,6 +27,11 @@ def add(choices: Any) -> None:
     fits.add_argument("--runs", type=int, default=80, metavar="N", help="[80]")
     fits.add_argument("--epochs", type=int, default=5, metavar="N", help="[5]")
     fits.add_argument("--rounds", type=int, default=5, metavar="N", help="[5]")
+    scores = choices.add_parser("acquisition", help="ms to score a pool of unlabelled rows; one thread")
+    scores.add_argument("--rows", type=int, default=100_000, metavar="N", help="[100000]")
+    scores.add_argument("--members", type=int, default=20, metavar="N", help="of BALD [20]")
+    scores.add_argument("--classes", type=int, default=10, metavar="N", help="[10]")
+    scores.add_argument("--rounds", type=int, default=15, metavar="N", help="[15]")
 
 
 def _entropy(args: Namespace) -> int:
@@ -89,7 +94,23 @@ def _fits(args: Namespace) -> int:
     return 0
 
 
+def _acquisition(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks.acquisition import SCORES, acquisition_row
+
+    if min(args.rows, args.rounds) < 1 or min(args.members, args.classes) < 2:
+        raise ConfigError("--rows and --rounds: expected at least 1, --members and --classes: at least 2")
+    torch.set_num_threads(1)
+    print("| score | log-probabilities | ms |\n| --- | --- | --- |")
+    for name in SCORES:
+        row = acquisition_row(name, args.rows, members=args.members, classes=args.classes, rounds=args.rounds)
+        print(row, flush=True)
+    return 0
+
+
 MEASUREMENTS = {
+    "acquisition": _acquisition,
     "calibration-metrics": _calibration_metrics,
     "classifiers": _classifiers,
     "entropy": _entropy,

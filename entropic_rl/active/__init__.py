@@ -1,0 +1,1 @@
+"""Active learning: which unlabelled rows are worth a label."""
