@@ -173,7 +173,7 @@ def test_gaussians_learn_mean_and_deviation():
     network = Perceptrons((D, 2), [0, 1], **DOUBLE)
     fitting = fitted(
         [0, 1], [0.0, 0.5], network=network, task=Regression(), table=Table(ones, 3.0 + 2.0 * noise),
-        batch_size=None, n_epochs=1500, learning_rate="cosine:0.05:0",
+        batch_size=None, n_epochs=700, learning_rate="cosine:0.05:0",
     )  # fmt: skip
     mean, log_std = Regression.split(fitting.network(ones.expand(2, N, D))[:, 0])
     expected, std = 3.0 + 2.0 * noise.mean(), 2.0 * noise.std(correction=0)
