@@ -89,6 +89,7 @@ def test_run_in_a_batch_is_the_run_alone(settings):
         )
         torch.testing.assert_close(together.network.values[part], alone.network.values, rtol=0.0, atol=1e-9)
         assert alone.n_epochs[0] == together.n_epochs[run]
+        torch.testing.assert_close(together.ent_coef[part], alone.ent_coef, rtol=0.0, atol=1e-12)
 
 
 def test_batch_normalisation_is_that_of_torch():
@@ -131,6 +132,24 @@ def test_modules_without_parameters_are_refused():
         Modules(lambda *_: 3, D, C, [0])
 
 
+def test_modules_that_are_one_or_answer_otherwise_are_refused():
+    one = nn.Linear(D, C)
+    with pytest.raises(ConfigError, match="expected new parameters for each member"):
+        Modules(lambda *_: one, D, C, [0, 1])
+    with pytest.raises(ConfigError, match=r"expected outputs \(16, 4\) for 16 rows, got \(16, 7\)"):
+        fitted(network=Modules(lambda n_in, _: nn.Linear(n_in, 7), D, C, [5], **DOUBLE))
+
+
+def test_modules_may_hold_parameters_in_any_layout():
+    def make(n_in, n_out):
+        layer = nn.Linear(n_in, n_out)
+        layer.weight = nn.Parameter(layer.weight.detach().T.contiguous().T)
+        return layer
+
+    odd, plain = (Modules(m, D, C, [5], **DOUBLE) for m in (make, nn.Linear))
+    torch.testing.assert_close(fitted(network=odd).network.values, fitted(network=plain).network.values)
+
+
 def test_a_row_that_counts_twice_is_two_rows():
     weight = torch.ones(N, dtype=torch.float64)
     weight[:10], weight[10:15] = 2.0, 0.0
@@ -167,6 +186,64 @@ def test_best_weights_are_restored():
     assert fitting.n_epochs.item() == int(losses.argmin()) + 1 + 5 < 60
 
 
+def test_early_stopping_gives_the_coefficient_that_the_best_weights_had():
+    rows, held_out = torch.arange(36).unsqueeze(0), torch.arange(36, N).unsqueeze(0)
+    settings = {"learning_rate": 0.1, "n_epochs": 60, "early_stopping": True, "n_epochs_no_change": 5}
+    fitting = fitted(ent_coefs=["linear:0.2:0.1"], rows=rows, held_out=held_out, **settings)
+    best = fitting.n_epochs.item() - 5
+    assert best < 55
+    assert fitting.ent_coef == fitting.history["ent_coef"][best - 1]
+
+
+def test_a_falling_coefficient_is_no_lack_of_improvement():
+    # CE - c H rises as c falls, whatever the network learns.
+    rows, held_out = torch.arange(36).unsqueeze(0), torch.arange(36, N).unsqueeze(0)
+    settings = {"learning_rate": 0.01, "n_epochs": 40, "n_epochs_no_change": 5}
+    fitting = fitted(ent_coefs=["linear:2:0"], rows=rows, held_out=held_out, early_stopping=True, **settings)
+    assert fitting.n_epochs.item() == 40
+    assert fitting.ent_coef.item() < 0.2
+
+
+@pytest.mark.parametrize("kind", ["perceptrons", "modules"])
+def test_a_row_left_over_is_not_normalised_by_itself(kind):
+    network = Perceptrons((D, 8, C), [5], batch_norm=True, **DOUBLE)
+    if kind == "modules":  # torch refuses such a minibatch
+        layers = nn.Sequential(nn.Linear(D, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, C))
+        network = Modules(lambda *_: layers, D, C, [5], **DOUBLE)
+    sizes = []
+
+    class Counted(Classification):
+        def loss(self, outputs, target, ent_coef):
+            sizes.append(target.shape[1])
+            return super().loss(outputs, target, ent_coef)
+
+    fitted(network=network, task=Counted(), rows=torch.arange(33).unsqueeze(0), n_epochs=1)
+    assert sizes == [16, 17]
+
+
+def test_one_run_is_taken_out_of_a_batch():
+    network = Perceptrons((D, 8, C), [5, 6], batch_norm=True)
+    network(X.float().expand(2, N, D), training=True)
+    x = X.expand(2, N, D)
+    torch.testing.assert_close(network.double(1)(x[:1])[0], network.double()(x)[1], rtol=0.0, atol=1e-12)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("settings", [{"dropout": 0.3}, {"batch_norm": True, "optimizer": "sgd"}], ids=str)
+def test_training_on_cuda_is_that_on_the_cpu(settings):
+    rows, held_out = torch.arange(36).expand(2, 36), torch.arange(36, N).expand(2, 12)
+    ends = []
+    for device in ("cpu", "cuda"):
+        layers = {name: value for name, value in settings.items() if name != "optimizer"}
+        network = Perceptrons((D, 8, C), [5, 6], **layers, device=device, **DOUBLE)
+        table = Table(X.to(device), Y.to(device), torch.ones_like(X[:, 0], device=device))
+        fitting = fitted(
+            [5, 6], [0.1, "target:0.5"], network=network, table=table, rows=rows, held_out=held_out, **settings
+        )
+        ends.append(fitting.network.values.cpu())
+    torch.testing.assert_close(ends[1], ends[0], rtol=0.0, atol=1e-9)
+
+
 def test_gaussians_learn_mean_and_deviation():
     noise = torch.randn(N, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     ones = torch.ones(N, D, dtype=torch.float64)
@@ -201,6 +278,8 @@ def test_a_loss_that_is_not_finite_says_what_to_do():
         ({"ent_coef": "auto"}, "no target is everyone's"),
         ({"ent_coef": -1.0}, "expected >= 0"),
         ({"dropout": 1.0}, "dropout"),
+        ({"device": "gpu"}, "device"),
+        ({"batch_norm": True, "batch_size": 1}, "expected at least 2 rows, which batch_norm normalises over"),
         ({"optimizer": "lion"}, "optimizer"),
     ],
 )

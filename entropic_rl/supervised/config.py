@@ -51,4 +51,10 @@ class FitConfig:
     n_epochs_no_change: Annotated[Count, Doc("epochs without improvement that early stopping waits for")] = 10
     tol: Annotated[NonNegative, Doc("what counts as an improvement to early stopping, nats")] = 1e-4
     dtype: Annotated[Literal["float32", "float64"], Doc("of parameters in training")] = "float32"
-    device: Annotated[str, Doc("auto, cpu, cuda or cuda:N; auto prefers CUDA")] = "cpu"
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$"), Doc("auto, cpu, cuda or cuda:N; auto prefers CUDA")
+    ] = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.batch_norm and self.batch_size == 1:
+            raise ValueError("batch_size: expected at least 2 rows, which batch_norm normalises over, got 1")

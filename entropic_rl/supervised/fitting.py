@@ -11,6 +11,7 @@ from torch import Tensor
 
 from entropic_rl.coefficients import EntropyCoefficient, ProportionalIntegral, ScheduledValue
 from entropic_rl.errors import ConfigError
+from entropic_rl.losses.core import entropic_loss
 from entropic_rl.optimizers import SGD, Adam, clip_grad_norm_
 from entropic_rl.streams import Stream
 from entropic_rl.supervised.config import FitConfig
@@ -73,13 +74,13 @@ class Fitting:
         self._is_steered = not bool(self._ent_coef.target.isnan().all())
         self._learning_rate = ScheduledValue([config.learning_rate] * len(seeds), **here)
         self._optimizer = Adam(values, eps=1e-8) if config.optimizer == "adam" else SGD(values, config.momentum)
-        self._order, self._noise = Stream(seeds, "minibatches", device=values.device), Stream(seeds, "dropout")
+        self._order, self._noise = (Stream(seeds, use, device=values.device) for use in ("minibatches", "dropout"))
         self.history: dict[str, list[Tensor]] = {"loss": [], "ent_coef": []}
         self.n_epochs = torch.zeros(len(seeds), dtype=torch.int64)
 
     @property
     def ent_coef(self) -> Tensor:
-        """The entropy weights as they are now, ``[R]``."""
+        """The entropy weights as they are now, ``[R]``; after early stopping those that the best weights had."""
         return self._ent_coef.value
 
     def run(
@@ -100,18 +101,22 @@ class Fitting:
         Raises:
             ConfigError: a loss is not finite.
         """
+        device = self.network.values.device
+        rows, held_out = rows.to(device), None if held_out is None else held_out.to(device)
         patience = _Patience(self.network, self._config) if held_out is not None else None
         active = None if patience is None else patience.active
         for epoch in range(self._config.n_epochs):
             loss = self.epoch(table, rows, active)
             if patience is not None and held_out is not None:
-                self.history.setdefault("validation_loss", []).append(patience.judge(self._loss_of(table, held_out)))
+                loss_held_out = patience.judge(*self._losses_of(table, held_out), self.ent_coef)
+                self.history.setdefault("validation_loss", []).append(loss_held_out)
             if on_epoch is not None:
                 on_epoch(epoch + 1, loss)
             if active is not None and not active.any():
                 break
         if patience is not None:
             patience.restore_best()
+            self.ent_coef.copy_(patience.ent_coef)
 
     def epoch(self, table: Table, rows: Tensor, active: Tensor | None = None) -> Tensor:
         """One pass over ``rows [R, n]`` by the runs that are ``active [R]``; their mean losses ``[R]``.
@@ -121,14 +126,14 @@ class Fitting:
         """
         n_rows, done = rows.shape[1], len(self.history["loss"])
         size = min(self._config.batch_size or n_rows, n_rows)
-        starts = range(0, n_rows, size)
+        rows = rows.to(self.network.values.device)
         if size < n_rows:
             rows = rows.gather(1, self._order.permutation(n_rows))
+        batches = _minibatches(rows, size)
         mean_weight = None if table.weight is None else table.weight[rows].mean(1)
         total, entropy = torch.zeros_like(self.ent_coef), torch.zeros_like(self.ent_coef)
-        for i, start in enumerate(starts):
-            progress = (done + i / len(starts)) / self._config.n_epochs
-            batch = rows[:, start : start + size]
+        for i, batch in enumerate(batches):
+            progress = (done + i / len(batches)) / self._config.n_epochs
             loss, level = self._step(table, batch, mean_weight, progress, active)
             total += loss * (batch.shape[1] / n_rows)
             entropy += level * (batch.shape[1] / n_rows)
@@ -173,33 +178,41 @@ class Fitting:
             grads.addcmul_(values.sign(), weights.to(values.dtype), value=self._config.l1)
 
     @torch.no_grad()
-    def _loss_of(self, table: Table, rows: Tensor) -> Tensor:
-        """Mean loss ``[R]`` of ``rows [R, m]`` as the networks predict."""
-        losses = self._task.loss(
-            self.network(_take(table.x, rows)), _take(table.target, rows), self.ent_coef.unsqueeze(1)
-        )
-        if table.weight is None:
-            return losses.mean(1)
-        weight = _take(table.weight, rows)
-        return (losses * weight).sum(1) / weight.sum(1)
+    def _losses_of(self, table: Table, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Means of the loss without its entropy and of the entropy, ``[R]`` each, of ``rows [R, m]`` in prediction."""
+        outputs = self.network(_take(table.x, rows))
+        losses = self._task.loss(outputs, _take(table.target, rows), torch.zeros_like(self.ent_coef).unsqueeze(1))
+        weight = torch.ones_like(losses) if table.weight is None else _take(table.weight, rows)
+        share = weight / weight.sum(1, keepdim=True)
+        return (losses * share).sum(1), (self._task.entropy(outputs) * share).sum(1)
 
 
 class _Patience:
-    """Early stopping of each run by itself: when it began to fail to improve, and its best weights."""
+    """Early stopping of each run by itself: how long it fails to improve, its best weights and their entropy weight.
+
+    Weights are compared by the loss with the entropy weight of now: as it moves, losses of other epochs are of another
+    scale.
+    """
 
     def __init__(self, network: Network, config: FitConfig) -> None:
         self._network, self._config = network, config
-        self._best = torch.full_like(network.values[:, 0], torch.inf)
+        self._data_loss = torch.full_like(network.values[:, 0], torch.inf)
+        self._entropy = torch.zeros_like(self._data_loss)
         self._state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        self._waited = torch.zeros_like(self._best)
-        self.active = torch.ones_like(self._best, dtype=torch.bool)
+        self._waited = torch.zeros_like(self._data_loss)
+        self.ent_coef = torch.zeros_like(self._data_loss)
+        self.active = torch.ones_like(self._data_loss, dtype=torch.bool)
 
-    def judge(self, loss: Tensor) -> Tensor:
-        """Take in the validation losses ``[R]`` after an epoch, and give them back."""
-        improved = self.active & (loss < self._best - self._config.tol)
+    def judge(self, data_loss: Tensor, entropy: Tensor, ent_coef: Tensor) -> Tensor:
+        """Take in what validation rows say after an epoch, ``[R]`` each, and give their loss."""
+        loss = entropic_loss(data_loss, entropy, ent_coef=ent_coef)
+        best = entropic_loss(self._data_loss, self._entropy, ent_coef=ent_coef)
+        improved = self.active & (loss < best - self._config.tol)
         for name, tensor in self._network.state_dict().items():
             self._state[name][improved] = tensor[improved]
-        self._best = self._best.where(~improved, loss)
+        self._data_loss = data_loss.where(improved, self._data_loss)
+        self._entropy = entropy.where(improved, self._entropy)
+        self.ent_coef = ent_coef.where(improved, self.ent_coef)
         self._waited = torch.where(improved, 0.0, self._waited + 1.0)
         self.active &= self._waited < self._config.n_epochs_no_change
         return loss
@@ -207,6 +220,14 @@ class _Patience:
     def restore_best(self) -> None:
         """Put the best weights back."""
         self._network.load_state_dict(self._state)
+
+
+def _minibatches(rows: Tensor, size: int) -> list[Tensor]:
+    """``rows [R, n]`` in pieces of ``size``; a single row left over, which has no variance, joins the piece before."""
+    pieces = list(rows.split(size, 1))
+    if pieces[-1].shape[1] == 1 < size and len(pieces) > 1:
+        pieces[-2:] = [torch.cat(pieces[-2:], 1)]
+    return pieces
 
 
 def _take(table: Tensor, rows: Tensor) -> Tensor:

@@ -162,12 +162,13 @@ class Perceptrons:
         """
         copy_exactly(self.state_dict(), state)
 
-    def double(self) -> Perceptrons:
-        """A copy in float64."""
+    def double(self, run: int | None = None) -> Perceptrons:
+        """A copy in float64, of all runs or of one."""
+        rows = slice(None) if run is None else slice(run, run + 1)
         twin = copy.copy(self)
-        twin.params = self.params.double()
-        twin._means = {i: mean.double() for i, mean in self._means.items()}
-        twin._variances = {i: variance.double() for i, variance in self._variances.items()}
+        twin.params = self.params.double(rows)
+        twin._means = {i: mean[rows].to(torch.float64, copy=True) for i, mean in self._means.items()}
+        twin._variances = {i: var[rows].to(torch.float64, copy=True) for i, var in self._variances.items()}
         return twin
 
 
@@ -184,7 +185,8 @@ class Modules:
         dtype: their type.
 
     Raises:
-        ConfigError: what was made is no module, or has no parameters.
+        ConfigError: what was made is no module, has no parameters or those of another run; when called, its outputs are
+            not ``[B, n_outputs]``.
     """
 
     def __init__(
@@ -197,7 +199,7 @@ class Modules:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.modules: list[nn.Module] = []
+        self._n_outputs, self.modules = n_outputs, list[nn.Module]()
         with torch.random.fork_rng():
             for seed in seeds:
                 torch.manual_seed(seed % 2**63)
@@ -207,7 +209,10 @@ class Modules:
     def _tie(self) -> None:
         """Make the parameters views of one tensor."""
         self._parameters = [[p for p in module.parameters() if p.requires_grad] for module in self.modules]
-        self.values = torch.stack([nn.utils.parameters_to_vector(own).detach() for own in self._parameters])
+        owners = [id(p) for own in self._parameters for p in own]
+        if len(set(owners)) < len(owners):
+            raise ConfigError("module: expected new parameters for each member, got those of another member again")
+        self.values = torch.stack([torch.cat([p.detach().flatten() for p in own]) for own in self._parameters])
         self.grads = torch.zeros_like(self.values)
         self.is_weight = torch.cat(
             [torch.full_like(p.detach().flatten(), p.ndim > 1).bool() for p in self._parameters[0]]
@@ -215,24 +220,36 @@ class Modules:
         for row, own in zip(self.values, self._parameters, strict=True):
             nn.utils.vector_to_parameters(row, own)
 
-    def __getstate__(self) -> list[nn.Module]:
+    def __getstate__(self) -> tuple[int, list[nn.Module]]:
         """For copies and pickles, which would not keep parameters the views that they are."""
-        return self.modules
+        return self._n_outputs, self.modules
 
-    def __setstate__(self, modules: list[nn.Module]) -> None:
-        self.modules = modules
+    def __setstate__(self, state: tuple[int, list[nn.Module]]) -> None:
+        self._n_outputs, self.modules = state
         self._tie()
 
     def __call__(self, x: Tensor, *, training: bool = False, noise: Stream | None = None) -> Tensor:
         """``x [R, B, in] -> [R, B, out]``; see :class:`Network`."""
         if noise is None:
-            return torch.stack([module.train(training)(rows) for module, rows in zip(self.modules, x, strict=True)])
+            return self._stacked(
+                [module.train(training)(rows) for module, rows in zip(self.modules, x, strict=True)], x
+            )
         outputs = []
         with torch.random.fork_rng():
             for (seed,), module, rows in zip(noise.seeds(1), self.modules, x, strict=True):
                 torch.manual_seed(seed)
                 outputs.append(_with_dropout(module.train(training))(rows))
-        return torch.stack(outputs)
+        return self._stacked(outputs, x)
+
+    def _stacked(self, outputs: Sequence[Tensor], x: Tensor) -> Tensor:
+        """What modules gave for ``x [R, B, in]``, ``[R, B, out]``."""
+        expected = (x.shape[1], self._n_outputs)
+        for output in outputs:
+            if output.shape != expected:
+                raise ConfigError(
+                    f"module: expected outputs {expected} for {x.shape[1]} rows, got {tuple(output.shape)}"
+                )
+        return torch.stack(list(outputs))
 
     def backward(self, loss: Tensor) -> None:
         """Differentiate ``loss [R]`` into ``grads``."""
