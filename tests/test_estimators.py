@@ -1,6 +1,7 @@
 """The estimators keep scikit-learn's contract, and read out what they say they do."""
 
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris, make_blobs
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -109,6 +111,42 @@ def test_temperature_is_fitted_on_rows_that_training_never_saw():
     np.testing.assert_allclose(fitted.predict_proba(X), expected, atol=1e-9)
 
 
+def test_rows_of_weight_zero_have_no_part_in_the_temperature():
+    fitted = classifier(readout="temperature")
+    _, held_out = fitted._rows(150, LABELS, hold_out=True)
+    weight, strange = np.ones(150), X.copy()
+    weight[held_out[::2]] = 0.0
+    strange[held_out[::2]] *= -10.0
+    temperatures = [fitted.fit(rows, Y, sample_weight=weight).temperature_ for rows in (X, strange)]
+    assert temperatures[0] == pytest.approx(temperatures[1])
+
+
+def test_readout_may_change_after_training_but_a_temperature_has_to_be_fitted():
+    raw, fitted = (classifier(readout=r, ent_coef=0.3, n_epochs=100).fit(X, Y) for r in ("raw", "temperature"))
+    expected = proper_readout(torch.from_numpy(raw.predict_log_proba(X)), ent_coef=0.3)
+    np.testing.assert_allclose(raw.set_params(readout="proper").predict_proba(X), expected, atol=1e-7)
+    fitted.set_params(readout="proper")
+    np.testing.assert_allclose(fitted.predict_proba(X), fitted.member_proba(X)[0], atol=1e-12)
+    fitted.set_params(readout="raw")
+    np.testing.assert_allclose(fitted.predict_proba(X), fitted.member_proba(X)[0], atol=1e-12)
+    fitted.set_params(readout="temperature")
+    assert np.abs(fitted.predict_proba(X) - fitted.member_proba(X)[0]).max() > 1e-3
+    with pytest.raises(ConfigError, match="no temperature was fitted; call fit again"):
+        raw.set_params(readout="temperature").predict_proba(X)
+    with pytest.raises(ConfigError, match="readout: expected one of"):
+        raw.set_params(readout="best").predict_proba(X)
+
+
+def test_settings_that_change_after_training_wait_for_the_next_fit():
+    fitted = classifier(n_members=2, n_epochs=3).fit(X, Y)
+    before = fitted.predict_proba(X)
+    fitted.set_params(n_members=3, dtype="float32", ent_coef=0.5)
+    np.testing.assert_array_equal(fitted.predict_proba(X), before)
+    other = classifier(n_members=2, n_epochs=3).fit(X, Y).partial_fit(X, Y)
+    np.testing.assert_array_equal(fitted.partial_fit(X, Y).predict_proba(X), other.predict_proba(X))
+    assert len(fitted.fit(X, Y).n_epochs_) == 3
+
+
 def test_target_entropy_is_kept():
     fitted = classifier(ent_coef="target:0.8", n_epochs=300).fit(X, Y)
     p = fitted.predict_proba(X)
@@ -164,6 +202,11 @@ def test_regressor_knows_its_noise_and_takes_back_the_bias_of_the_loss():
     assert proper.score_nll(x, y) < raw.score_nll(x, y)
 
 
+def test_likelihood_of_a_column_of_targets_is_that_of_its_numbers():
+    fitted = EntropicRegressor(**FULL_BATCH, n_epochs=2).fit(X, X[:, 0])
+    assert fitted.score_nll(X, X[:, :1]) == fitted.score_nll(X, X[:, 0])
+
+
 def test_disagreement_of_regressors_adds_to_their_deviation():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(40, 1)), rng.normal(size=(40, 2))
@@ -184,13 +227,26 @@ def test_disagreement_of_regressors_adds_to_their_deviation():
         ({"ent_coef": -0.1}, "ent_coef"),
         ({"ent_coef": "auto"}, "no target is everyone's"),
         ({"module": nn.Linear(2, 3), "n_members": 2}, "2 members would all start from the same one"),
+        ({"device": "gpu"}, "device: expected auto, cpu, cuda or cuda:N, got 'gpu'"),
+        (
+            {"module": lambda n_in, _: nn.Linear(n_in, 1)},
+            "module: expected outputs (150, 3) for 150 rows, got (150, 1)",
+        ),
         ({"module": 7}, "expected a torch.nn.Module"),
     ],
 )
 def test_bad_settings_are_one_clear_line(settings, words):
-    with pytest.raises(ConfigError, match=words.replace("(", r"\(")) as caught:
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
         classifier(**settings).fit(X, Y)
     assert "\n" not in str(caught.value)
+
+
+def test_a_first_fit_that_failed_is_none():
+    failed = classifier()
+    with pytest.raises(ConfigError):
+        failed.partial_fit(X, Y, classes=["a", "b"])
+    with pytest.raises(NotFittedError):
+        failed.predict(X)
 
 
 def test_bad_data_are_one_clear_line():
@@ -204,8 +260,16 @@ def test_bad_data_are_one_clear_line():
         classifier().partial_fit(X, Y)
     with pytest.raises(ConfigError, match="partial_fit holds out no rows"):
         classifier(readout="temperature").partial_fit(X, Y, classes=NAMES)
+    with pytest.raises(
+        ConfigError, match=r"expected those of before, \['ash', 'birch', 'cedar'\], got \['ash', 'birch'\]"
+    ):
+        classifier(n_epochs=1).fit(X, Y).partial_fit(X, Y, classes=["ash", "birch"])
+    with pytest.raises(ConfigError, match="cannot balance rows to come"):
+        classifier(class_weight="balanced").partial_fit(X, Y, classes=NAMES)
     with pytest.raises(ConfigError, match="got zeros alone"):
         classifier().fit(X, Y, sample_weight=np.zeros(150))
+    with pytest.raises(ConfigError, match="expected rows that count on both sides"):
+        classifier(early_stopping=True).fit(X, Y, sample_weight=np.arange(150) == 0)
     with pytest.raises(ConfigError, match="from 1 on the Gaussian loss has no minimum"):
         EntropicRegressor(ent_coef=1.0).fit(X, LABELS)
     with pytest.raises(ValueError, match="NaN"):

@@ -208,6 +208,18 @@ def test_temperature_equals_scikit_learns(scale):
     np.testing.assert_allclose(probabilities, theirs.predict_proba(X), atol=1e-3)
 
 
+def test_rows_count_by_their_weight_in_the_temperature():
+    logits, target = normal(60, 3, scale=3.0), torch.arange(60) % 3
+    weight = torch.arange(60) % 3
+    rows = torch.arange(60).repeat_interleave(weight)
+    weighed = TemperatureScaler(prior_precision=2.0).fit(logits, target, weight)
+    assert weighed.temperature == pytest.approx(
+        TemperatureScaler(prior_precision=2.0).fit(logits[rows], target[rows]).temperature
+    )
+    with pytest.raises(ConfigError, match="expected a weight >= 0 for each of 60 rows"):
+        TemperatureScaler().fit(logits, target, -weight)
+
+
 def test_true_temperature_is_found():
     logits = normal(20000, 5, scale=3.0)
     target = torch.multinomial((logits / 2.5).softmax(1), 1, generator=torch.Generator().manual_seed(1)).squeeze(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
@@ -147,14 +148,17 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
         features, target = self._checked(X, y, classes=None)
         weight = self._weights(features, target, sample_weight)
         fitting = self._begin(config, Classification(config.label_smoothing), len(self.classes_))
-        table = self._table(features, target, weight)
+        table = self._table(fitting, features, target, weight)
         scaled = self.readout == "temperature"
-        rows, held_out = self._rows(len(features), target, hold_out=scaled or config.early_stopping)
+        rows, held_out = self._rows(len(features), target, weight, hold_out=scaled or config.early_stopping)
         self._train(fitting, table, rows, held_out if config.early_stopping else None)
-        self._scaler = TemperatureScaler(prior_precision=self.temperature_prior)
+        self._scaler: TemperatureScaler | None = None
         if scaled and held_out is not None:
-            self._scaler.fit(self._log_mixture(features[held_out.numpy()]), target[held_out.numpy()])
-        self.temperature_ = self._scaler.temperature
+            own = held_out.numpy()
+            share = None if weight is None else weight[own] / weight[own].mean()
+            scaler = TemperatureScaler(prior_precision=self.temperature_prior)
+            self._scaler = scaler.fit(self._log_mixture(features[own]), target[own], share)
+        self.temperature_ = 1.0 if self._scaler is None else self._scaler.temperature
         return self
 
     def partial_fit(
@@ -166,28 +170,33 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
     ) -> Self:
         """One more epoch, over these rows; ``classes`` names all labels at the first call.
 
-        Schedules move with the calls, as if there were ``n_epochs`` of them.
+        Schedules move with the calls, as if there were ``n_epochs`` of them. Networks and what trains them stay those
+        of the first call, or of :meth:`fit`: settings that were changed since take effect when it is called.
 
         Raises:
-            ValueError: as :meth:`fit`; the read-out is the temperature, which needs rows of its own.
+            ValueError: as :meth:`fit`; the read-out is the temperature, which needs rows of its own; classes are not
+                those of the first call, or to be balanced, for which all rows have to be known.
         """
         config = self._config()
         self._check_readout()
         if self.readout == "temperature" or config.early_stopping:
             raise ConfigError("partial_fit holds out no rows: expected readout raw or proper, and early_stopping=False")
+        if self.class_weight == "balanced":
+            raise ConfigError("class_weight: partial_fit cannot balance rows to come: expected None or a dict")
         begun = hasattr(self, "_fitting")
         if not begun and classes is None:
             raise ConfigError("classes: expected all labels at the first call of partial_fit, got none")
-        known = self.classes_ if begun else np.unique(np.asarray(classes))
+        known = self.classes_ if classes is None else np.unique(np.asarray(classes))
+        if begun and not np.array_equal(known, self.classes_):
+            raise ConfigError(f"classes: expected those of before, {self.classes_.tolist()}, got {known.tolist()}")
         features, target = self._checked(X, y, classes=known, first=not begun)
         fitting = (
             self._fitting if begun else self._begin(config, Classification(config.label_smoothing), len(self.classes_))
         )
-        rows = torch.arange(len(features)).expand(self.n_members, -1)
-        fitting.epoch(self._table(features, target, self._weights(features, target, sample_weight)), rows)
+        table = self._table(fitting, features, target, self._weights(features, target, sample_weight))
+        fitting.epoch(table, torch.arange(len(features)).expand(len(fitting.network.values), -1))
         self._keep(fitting)
-        self._scaler = TemperatureScaler()
-        self.temperature_ = 1.0
+        self._scaler, self.temperature_ = None, 1.0
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -200,9 +209,17 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
         return self.classes_[columns]
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Logarithms of :meth:`predict_proba`, finite where a probability rounds to 0."""
+        """Logarithms of :meth:`predict_proba`, finite where a probability rounds to 0.
+
+        Raises:
+            ValueError: the read-out was made the temperature after training, which held out no rows for it.
+        """
         log_p = self._log_mixture(self._features(X))
-        return self._scaler.transform(log_p).log_softmax(-1).numpy()
+        if self.readout == "temperature":
+            if self._scaler is None:
+                raise ConfigError("readout: no temperature was fitted; call fit again, which holds out rows for it")
+            log_p = self._scaler.transform(log_p)
+        return log_p.log_softmax(-1).numpy()
 
     def member_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities of each member and sample of dropout before they are averaged, ``[M, N, C]``; no temperature.
@@ -250,13 +267,15 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
 
     def _readouts(self, X: NDArray[Any]) -> Tensor:
         """Log-probabilities of every member and sample, ``[M, N, C]``."""
+        self._check_readout()
         logits = self._outputs(X)
         if self.readout != "proper":
             return logits.log_softmax(-1)
-        rows = [proper_readout(z, ent_coef=self.ent_coef_[i % self.n_members]) for i, z in enumerate(logits)]
+        coefs = self.ent_coef_
+        rows = [proper_readout(z, ent_coef=coefs[i % len(coefs)]) for i, z in enumerate(logits)]
         return torch.stack(rows).log()
 
     def _log_mixture(self, X: NDArray[Any]) -> Tensor:
         """Log-probabilities, members and samples averaged, ``[N, C]``."""
         log_p = self._readouts(X)
-        return log_p.logsumexp(0) - torch.tensor(float(len(log_p))).log()
+        return log_p.logsumexp(0) - math.log(len(log_p))

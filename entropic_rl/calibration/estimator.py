@@ -102,6 +102,9 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         values["net_arch"] = tuple(int(width) for width in np.atleast_1d(np.asarray(self.net_arch, dtype=np.int64)))
         return build(FitConfig, values)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_network")
+
     def _begin(self, config: FitConfig, task: Task, n_outputs: int) -> Fitting:
         """Networks as they begin, and what will train them."""
         seeds = check_random_state(self.random_state).randint(2**31, size=self.n_members).tolist()
@@ -132,29 +135,35 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.ent_coef_ = fitting.ent_coef.tolist()
         self.history_ = {name: torch.stack(values).cpu().numpy() for name, values in fitting.history.items()}
 
-    def _table(self, X: NDArray[Any], target: NDArray[Any], weight: NDArray[Any] | None) -> Table:
-        device, dtype = _device(self.device), getattr(torch, self.dtype)
-        put = {"device": device, "dtype": dtype}
+    @staticmethod
+    def _table(fitting: Fitting, X: NDArray[Any], target: NDArray[Any], weight: NDArray[Any] | None) -> Table:
+        """Rows where the networks are, in their type."""
+        new = fitting.network.values.new_tensor
         is_index = np.issubdtype(target.dtype, np.integer)
         return Table(
-            torch.tensor(X, **put),
-            torch.tensor(target, device=device, dtype=torch.int64 if is_index else dtype),
-            None if weight is None else torch.tensor(weight, **put),
+            new(X), new(target, dtype=torch.int64) if is_index else new(target), None if weight is None else new(weight)
         )
 
     @torch.no_grad()
     def _outputs(self, X: NDArray[Any]) -> Tensor:
         """What every member, or every sample of its dropout, gives, float64, ``[M, N, out]``."""
-        x = torch.tensor(X, dtype=torch.float64, device=_device(self.device))
+        x, n_members = self._network.values.new_tensor(X), len(self._network.values)
         n_samples = int(self.mc_samples)
-        noise = Stream([self._sampling_seed] * self.n_members, "mc-dropout", device=x.device) if n_samples else None
+        noise = Stream([self._sampling_seed] * n_members, "mc-dropout", device=x.device) if n_samples else None
         blocks = []
         for block in x.split(_ROWS):
-            rows = block.expand(self.n_members, -1, -1)
+            rows = block.expand(n_members, -1, -1)
             blocks.append(torch.cat([self._network(rows, noise=noise) for _ in range(max(n_samples, 1))]))
         return torch.cat(blocks, 1).cpu()
 
-    def _rows(self, n_rows: int, strata: NDArray[Any] | None, *, hold_out: bool) -> tuple[Tensor, Tensor | None]:
+    def _rows(
+        self,
+        n_rows: int,
+        strata: NDArray[Any] | None,
+        weight: NDArray[np.float64] | None = None,
+        *,
+        hold_out: bool,
+    ) -> tuple[Tensor, Tensor | None]:
         """Which rows are trained on, and which are held out, if any are to be."""
         everything = np.arange(n_rows)
         if not hold_out:
@@ -171,13 +180,21 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
                 f"early_stopping and readout='temperature' hold out {self.validation_fraction:.0%} of the rows, every "
                 f"class among them, and {n_rows} rows are too few for it ({error}); give more, or use neither"
             ) from None
+        if weight is not None and not (weight[train].any() and weight[held_out].any()):
+            raise ConfigError(
+                "sample_weight: expected rows that count on both sides, where rows are held out, got a side of weight "
+                "0; leave rows of weight 0 out"
+            )
         return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(held_out))
 
 
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device: {name} is not available here (torch {torch.__version__}); expected cpu or auto")
+    return device
 
 
 def _maker(module: Any, n_members: int) -> Callable[[int, int], nn.Module]:

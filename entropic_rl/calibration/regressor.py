@@ -57,8 +57,8 @@ class EntropicRegressor(RegressorMixin, EntropicEstimator):  # type: ignore[misc
         spread = np.sqrt(np.average((targets - self._center) ** 2, axis=0, weights=weight))
         self._spread = np.where(spread > 0.0, spread, 1.0)
         fitting = self._begin(config, Regression(), 2 * targets.shape[1])
-        table = self._table(features, (targets - self._center) / self._spread, weight)
-        rows, held_out = self._rows(len(features), None, hold_out=config.early_stopping)
+        table = self._table(fitting, features, (targets - self._center) / self._spread, weight)
+        rows, held_out = self._rows(len(features), None, weight, hold_out=config.early_stopping)
         self._train(fitting, table, rows, held_out)
         return self
 
@@ -73,7 +73,7 @@ class EntropicRegressor(RegressorMixin, EntropicEstimator):  # type: ignore[misc
         features = validate_data(self, X, reset=False, dtype=np.float64)
         mean, log_std = Regression.split(self._outputs(features))
         if self.readout == "proper":
-            coefs = [self.ent_coef_[i % self.n_members] for i in range(len(mean))]
+            coefs = [self.ent_coef_[i % len(self.ent_coef_)] for i in range(len(mean))]
             log_std = torch.stack([gaussian_readout(s, ent_coef=c) for s, c in zip(log_std, coefs, strict=True)])
         center = mean.mean(0)
         variance = (log_std.mul(2.0).exp() + (mean - center).square()).mean(0)
@@ -86,7 +86,7 @@ class EntropicRegressor(RegressorMixin, EntropicEstimator):  # type: ignore[misc
     def score_nll(self, X: ArrayLike, y: ArrayLike) -> float:
         """Mean negative log-likelihood of ``y`` under one Gaussian of the predicted mean and deviation, nats a row."""
         mean, std = self.predict(X, return_std=True)
-        z = (np.asarray(y, dtype=np.float64) - mean) / std
+        z = (np.asarray(y, dtype=np.float64).reshape(mean.shape) - mean) / std
         nll = 0.5 * z**2 + np.log(std) + 0.5 * math.log(2.0 * math.pi)
         return float(nll.reshape(len(nll), -1).sum(1).mean())
 

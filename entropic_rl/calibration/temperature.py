@@ -44,25 +44,30 @@ class TemperatureScaler:
         self._precision = prior_precision
         self.temperature = 1.0
 
-    def fit(self, logits: Tensor | Any, target: Tensor | Sequence[int] | Any) -> TemperatureScaler:
+    def fit(
+        self, logits: Tensor | Any, target: Tensor | Sequence[int] | Any, weight: Tensor | Any = None
+    ) -> TemperatureScaler:
         """Fit the temperature to ``logits [N, C]`` and class indices ``target [N]`` (arrays do as well).
 
+        ``weight [N]``, >= 0, is how much each row counts: 2 is two rows; None is 1 for all.
+
         Raises:
-            ConfigError: shapes do not fit, no rows, NaN or infinite logits, or indices out of range.
+            ConfigError: shapes do not fit, no rows, NaN or infinite logits, indices or weights out of range.
         """
         z, y = _checked(logits, target)
+        counts = _checked_weight(weight, z)
         gaps = (z - z.gather(1, y.unsqueeze(1))).detach()  # [N, C], 0 at the label: loss_i = logsumexp(gaps_i / T)
         # u = -log T, the logarithm of what multiplies the logits.
         low, high = -math.log(self._bounds[1]), -math.log(self._bounds[0])
         grid = sorted({0.0, *torch.linspace(low, high, _GRID, dtype=torch.float64).tolist()})
-        losses = [self._loss(gaps, u) for u in grid]
+        losses = [self._loss(gaps, counts, u) for u in grid]
         best = min(range(len(grid)), key=lambda i: (losses[i], abs(grid[i])))
         left, right = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
         for _ in range(_HALVINGS):
             middle = 0.5 * (left + right)
-            left, right = (left, middle) if self._slope(gaps, middle) > 0.0 else (middle, right)
+            left, right = (left, middle) if self._slope(gaps, counts, middle) > 0.0 else (middle, right)
         # The same temperature as before where nothing is better by more than rounding.
-        u = min((0.0, grid[best], 0.5 * (left + right)), key=lambda u: self._loss(gaps, u))
+        u = min((0.0, grid[best], 0.5 * (left + right)), key=lambda u: self._loss(gaps, counts, u))
         self.temperature = math.exp(-u)
         if min(u - low, high - u) < 1e-6 * (high - low):
             warnings.warn(
@@ -80,13 +85,13 @@ class TemperatureScaler:
         """``softmax(logits / T)``, ``[..., C] -> [..., C]``."""
         return self.transform(logits).softmax(-1)
 
-    def _loss(self, gaps: Tensor, u: float) -> float:
-        return (gaps * math.exp(u)).logsumexp(1).sum().item() + 0.5 * self._precision * u * u
+    def _loss(self, gaps: Tensor, counts: Tensor, u: float) -> float:
+        return (counts * (gaps * math.exp(u)).logsumexp(1)).sum().item() + 0.5 * self._precision * u * u
 
-    def _slope(self, gaps: Tensor, u: float) -> float:
+    def _slope(self, gaps: Tensor, counts: Tensor, u: float) -> float:
         """Derivative of the loss by u."""
         scaled = gaps * math.exp(u)
-        return (scaled.softmax(1) * scaled).sum().item() + self._precision * u
+        return (counts * (scaled.softmax(1) * scaled).sum(1)).sum().item() + self._precision * u
 
 
 def _checked(logits: Any, target: Any) -> tuple[Tensor, Tensor]:
@@ -103,3 +108,16 @@ def _checked(logits: Any, target: Any) -> tuple[Tensor, Tensor]:
     if not ((y >= 0) & (y < z.shape[1])).all():
         raise ConfigError(f"temperature: expected class indices from 0 to {z.shape[1] - 1}, got {y.min()} to {y.max()}")
     return z, y.to(torch.int64)
+
+
+def _checked_weight(weight: Any, z: Tensor) -> Tensor:
+    """``[N]``, where the logits ``z [N, C]`` are."""
+    if weight is None:
+        return torch.ones_like(z[:, 0])
+    counts = torch.as_tensor(weight).detach().to(z)
+    if counts.shape != z.shape[:1] or not ((counts >= 0.0) & counts.isfinite()).all() or not counts.any():
+        raise ConfigError(
+            f"temperature: expected a weight >= 0 for each of {len(z)} rows, not all 0, got {tuple(counts.shape)} from "
+            f"{counts.min() if counts.numel() else 0:g} to {counts.max() if counts.numel() else 0:g}"
+        )
+    return counts
