@@ -50,6 +50,7 @@ def test_everything_is_on_the_page_and_in_files(done):
     [group] = [g for g in numbers["groups"] if (g["ent_coef"], g["readout"]) == ("0.5", "proper")]
     assert group["measures"]["nll"]["scores"] == nll
     assert group["measures"]["nll"]["mean"] == pytest.approx(np.mean(nll))
+    assert numbers["settings"]["ent_coef"] == [0.0, 0.5]
 
 
 def test_same_command_gives_the_same_numbers(done, tmp_path, monkeypatch):
@@ -183,3 +184,15 @@ def test_settings_are_shown_and_read_back(tmp_path, capsys):
     assert "n_epochs: 3" in shown
     assert "target:0.5" in shown
     assert not (tmp_path / "x").exists()
+    (tmp_path / "settings.yaml").write_text(shown)
+    again = ["--config", str(tmp_path / "settings.yaml"), "--show-config"]
+    assert main(again, verb="calibrate") == 0
+    assert capsys.readouterr().out == shown
+    assert main([*again, "--ent-coef", "1"], verb="calibrate") == 0
+    assert "target" not in capsys.readouterr().out.split("ent_coef")[1]
+
+
+def test_settings_without_effect_are_refused(tmp_path, capsys):
+    (tmp_path / "settings.yaml").write_text("device: cuda")
+    assert run(tmp_path / "x", "--config", str(tmp_path / "settings.yaml")) == 2
+    assert "unknown key 'device'" in capsys.readouterr().err

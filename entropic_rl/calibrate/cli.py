@@ -18,30 +18,36 @@ from entropic_rl.supervised.config import FitConfig
 
 __all__ = ["calibrate"]
 
+_ENT_COEFS = ("0", "0.05", "0.1", "0.3", "1")
+_NOT_OURS = {"device"}  # comparisons train on the CPU
 _TRACKING = ("track", "wandb_mode", "wandb_project", "wandb_entity", "wandb_group", "wandb_tags")
 
 
 def calibrate(prog: str, arguments: Sequence[str]) -> int:
     """Train classifiers over entropy coefficients and seeds, and report how honest each is."""
     args = _parser(prog).parse(arguments)
-    known = {**field_docs(CalibrationConfig), **field_docs(FitConfig)}
+    known = [name for name in (*field_docs(CalibrationConfig), *field_docs(FitConfig)) if name not in _NOT_OURS]
     chosen = load_yaml(args.config, known) if args.config else {}
     chosen |= given(args, CalibrationConfig) | given(args, FitConfig)
+    asked = chosen.pop("ent_coef", _ENT_COEFS)
+    listed = args.ent_coefs or (asked if isinstance(asked, list | tuple) else [asked])
     config: CalibrationConfig = _built(CalibrationConfig, chosen)
-    coefs = [_built(FitConfig, {**chosen, "ent_coef": coef}).ent_coef for coef in args.ent_coefs]
-    fit: FitConfig = _built(FitConfig, {**chosen, "ent_coef": coefs[0]})
+    coefs = [_built(FitConfig, {**chosen, "ent_coef": coef}).ent_coef for coef in listed]
     _check(args, coefs)
+    fit: FitConfig = _built(FitConfig, {**chosen, "ent_coef": coefs[0]})
+    shown = {name: value for name, value in jsonable(fit).items() if name not in _NOT_OURS}
+    settings = jsonable(config) | shown | {"ent_coef": coefs}
     tracked = {name: value for name, value in given(args, RunConfig).items() if name in _TRACKING}
     tracking = build(RunConfig, {"env": config.data, **tracked})
     if args.show_config:
         import yaml
 
-        print(yaml.safe_dump(jsonable(config) | jsonable(fit) | {"ent_coef": coefs}, sort_keys=False), end="")
+        print(yaml.safe_dump(settings, sort_keys=False), end="")
         return 0
     if args.out is None:
         raise ConfigError("--out is missing: give a new or empty directory, where everything goes")
     check_run_directory(args.out)
-    _run(prog, args, config, fit, coefs=coefs, tracking=tracking)
+    _run(prog, args, config, fit, settings=settings, tracking=tracking)
     return 0
 
 
@@ -53,7 +59,7 @@ def _parser(prog: str) -> Parser:
         epilog=f"example: {prog} --data digits --ent-coef 0 0.05 0.1 0.3 1 --seeds 10 --out DIR   "
         f"or: {prog} --data my.csv --target label --ent-coef 0 0.5 --seeds 10 --out DIR",
     )
-    parser.add_argument("--ent-coef", nargs="+", default=["0", "0.05", "0.1", "0.3", "1"], dest="ent_coefs",
+    parser.add_argument("--ent-coef", nargs="+", dest="ent_coefs",
                         metavar="X", help="entropy weights to compare, each a number, a schedule such as linear:1:0, "
                         "or target:NATS, steered to keep that entropy [0 0.05 0.1 0.3 1]")  # fmt: skip
     parser.add_argument("--seeds", type=int, default=10, metavar="N",
@@ -64,7 +70,7 @@ def _parser(prog: str) -> Parser:
     parser.add_argument("--num-threads", type=int, default=1, metavar="N", help="CPU threads of torch [1]")
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
     add_settings(parser, CalibrationConfig, "data and read-outs")
-    add_settings(parser, FitConfig, "training", skip=("ent_coef", "device"))
+    add_settings(parser, FitConfig, "training", skip=("ent_coef", *_NOT_OURS))
     add_settings(parser, RunConfig, "tracking", skip=[name for name in field_docs(RunConfig) if name not in _TRACKING])
     return parser
 
@@ -79,8 +85,10 @@ def _check(args: argparse.Namespace, coefs: Sequence[float | str]) -> None:
         raise ConfigError(f"--seeds: expected at least 1, got {args.seeds}")
     if args.num_threads < 1:
         raise ConfigError(f"--num-threads: expected at least 1, got {args.num_threads}")
+    if not coefs:
+        raise ConfigError("--ent-coef: expected at least one coefficient, got none")
     if len(set(coefs)) < len(coefs):
-        raise ConfigError(f"--ent-coef: expected different coefficients, got {' '.join(args.ent_coefs)}")
+        raise ConfigError(f"--ent-coef: expected different coefficients, got {' '.join(map(str, coefs))}")
 
 
 def _run(
@@ -89,7 +97,7 @@ def _run(
     config: CalibrationConfig,
     fit: FitConfig,
     *,
-    coefs: Sequence[float | str],
+    settings: dict[str, Any],
     tracking: RunConfig,
 ) -> None:
     import torch
@@ -111,6 +119,7 @@ def _run(
     if args.seeds < 6:
         print(f"{prog}: warning: no paired test over {args.seeds} seeds can fall under 0.05; give --seeds 10",
               file=sys.stderr)  # fmt: skip
+    coefs = settings["ent_coef"]
     n_runs = len(coefs) * len(shares)
     if args.progress:
         print(f"{summary}; {n_runs} trainings", file=sys.stderr)
@@ -127,13 +136,15 @@ def _run(
     }
     args.out.mkdir(parents=True, exist_ok=True)
     drawings = pictures(results, answers, datasets, config)
-    write_report(args.out, config, fit, results, records=records, drawings=drawings, summary=summary, session=session)
+    write_report(
+        args.out, config, settings, results, records=records, drawings=drawings, summary=summary, session=session
+    )
     if tracking.track:
         table = group_table(results)
         track_comparison(
             args.out,
             tracking,
-            jsonable(config) | jsonable(fit) | {"ent_coef": list(coefs), "seeds": args.seeds},
+            settings | {"seeds": args.seeds},
             tables={"groups": (table.header, [row.cells for row in table.rows])},
             figures={picture.name: picture.svg for picture in drawings},
             summary={"verdict": " ".join(verdict(results)),

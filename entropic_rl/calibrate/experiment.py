@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from entropic_rl.datasets import Dataset, folds, load, split
 from entropic_rl.schedules import shortest
 from entropic_rl.supervised.config import FitConfig
 from entropic_rl.supervised.fitting import Fitting, Table
-from entropic_rl.supervised.networks import Network, Perceptrons
+from entropic_rl.supervised.networks import Perceptrons
 from entropic_rl.supervised.tasks import Classification
 
 __all__ = ["READOUTS", "Answers", "Model", "Share", "datasets_of", "shares_of", "train"]
@@ -53,11 +53,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One trained network of a batch, with what it needs to answer.
+    """One trained network, with what it needs to answer.
 
     Attributes:
-        network: of the whole batch, float64.
-        run: which of it.
+        network: of one run, float64.
         scaler: of the features; None if they go in as they are.
         ent_coef: entropy weight at the end of training.
         temperature: fitted on the validation rows.
@@ -65,8 +64,7 @@ class Model:
         floor: of the proper read-out's factor.
     """
 
-    network: Network
-    run: int
+    network: Perceptrons
     scaler: StandardScaler | None
     ent_coef: float
     temperature: float
@@ -75,12 +73,13 @@ class Model:
 
     def proba(self, X: Array, readout: str) -> Array:
         """Probabilities of raw features, ``[N, D] -> [N, C]``."""
-        n_runs = len(self.network.values)
-        scaled = _scaled(self.scaler, X)
-        x = torch.from_numpy(scaled).expand(n_runs, -1, -1)
-        with torch.no_grad():
-            logits = torch.cat([self.network(rows)[self.run] for rows in x.split(max(1, _ROWS // n_runs), 1)])
-        return self.read(logits, readout)
+        return self.read(self.logits(X), readout)
+
+    @torch.no_grad()
+    def logits(self, X: Array) -> Tensor:
+        """Logits of raw features, ``[N, D] -> [N, C]``."""
+        x = torch.from_numpy(_scaled(self.scaler, X))
+        return torch.cat([self.network(rows.unsqueeze(0))[0] for rows in x.split(_ROWS)])
 
     def read(self, logits: Tensor, readout: str) -> Array:
         """Logits ``[N, C]`` as probabilities."""
@@ -151,14 +150,14 @@ def train(
     """
     jobs = [(coef, share) for coef in ent_coefs for share in shares]
     done = 0
-    models: dict[tuple[float | str, int, int], tuple[Model, Array, dict[str, float]]] = {}
+    models: dict[tuple[float | str, int, int], tuple[Model, Tensor, dict[str, float]]] = {}
     for batch in _batches(jobs):
         heard = None if on_epoch is None else _counting(on_epoch, done)
         for (coef, share), model in zip(batch, _fit(config, fit, batch, datasets, heard), strict=True):
             dataset = datasets[share.seed]
-            losses = {name: _nll(model.proba(dataset.X[share.validation], name), dataset.y[share.validation])
-                      for name in READOUTS}  # fmt: skip
-            models[coef, share.seed, share.fold] = (model, dataset.X[share.test], losses)
+            logits, y = model.logits(dataset.X[share.validation]), dataset.y[share.validation]
+            losses = {name: _nll(model.read(logits, name), y) for name in READOUTS}
+            models[coef, share.seed, share.fold] = (model, model.logits(dataset.X[share.test]), losses)
         done += fit.n_epochs
     return [_pooled(coef, seed, shares, models) for coef in ent_coefs for seed in datasets]
 
@@ -195,26 +194,14 @@ def _fit(
     network = Perceptrons((table.x.shape[1], *fit.net_arch, n_classes), seeds, **layers, dtype=dtype)
     fitting = Fitting(network, Classification(fit.label_smoothing), fit, seeds, [coef for coef, _ in batch])
     fitting.run(table, rows("train"), rows("validation") if fit.early_stopping else None, on_epoch)
-    exact = network.double()
-    with torch.no_grad():
-        held_out = rows("validation")
-        x = table.x.double().index_select(0, held_out.flatten()).unflatten(0, held_out.shape)
-        logits = exact(x)
     models = []
     for run, (_, share) in enumerate(batch):
+        coef, n_epochs = float(fitting.ent_coef[run]), int(fitting.n_epochs[run])
+        model = Model(network.double(run), scalers[share.seed, share.fold], coef, 1.0, n_epochs, config.floor)
+        dataset = datasets[share.seed]
         scaler = TemperatureScaler(prior_precision=config.temperature_prior)
-        scaler.fit(logits[run], datasets[share.seed].y[share.validation])
-        models.append(
-            Model(
-                exact,
-                run,
-                scalers[share.seed, share.fold],
-                float(fitting.ent_coef[run]),
-                scaler.temperature,
-                int(fitting.n_epochs[run]),
-                config.floor,
-            )
-        )
+        scaler.fit(model.logits(dataset.X[share.validation]), dataset.y[share.validation])
+        models.append(replace(model, temperature=scaler.temperature))
     return models
 
 
@@ -222,7 +209,7 @@ def _pooled(
     coef: float | str,
     seed: int,
     shares: Sequence[Share],
-    models: dict[tuple[float | str, int, int], tuple[Model, Array, dict[str, float]]],
+    models: dict[tuple[float | str, int, int], tuple[Model, Tensor, dict[str, float]]],
 ) -> Answers:
     own = [share for share in shares if share.seed == seed]
     found = [models[coef, seed, share.fold] for share in own]
@@ -230,7 +217,7 @@ def _pooled(
         coef,
         seed,
         np.concatenate([share.test for share in own]),
-        {name: np.concatenate([model.proba(X, name) for model, X, _ in found]) for name in READOUTS},
+        {name: np.concatenate([model.read(logits, name) for model, logits, _ in found]) for name in READOUTS},
         {name: float(np.mean([losses[name] for *_, losses in found])) for name in READOUTS},
         [model for model, *_ in found],
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,13 +17,11 @@ from entropic_rl.calibrate.experiment import READOUTS, Answers
 from entropic_rl.calibrate.measures import Record
 from entropic_rl.calibration import calibration_report
 from entropic_rl.compare.words import number, p_value
-from entropic_rl.config import jsonable
 from entropic_rl.datasets import Dataset
 from entropic_rl.page import Picture, Row, Table, command_line, drawn, legend, render_page, screen_table
 from entropic_rl.plots import plot_coefficient_response, plot_entropies, plot_reliability, plot_uncertainty
 from entropic_rl.progress import make_console
 from entropic_rl.run_directory import replace_file, write_json
-from entropic_rl.supervised.config import FitConfig
 from entropic_rl.tracking import versions
 
 __all__ = ["group_table", "pictures", "print_report", "write_report"]
@@ -43,7 +40,7 @@ _PERCENT = {"ece_debiased", "accuracy", "true_error"}
 def write_report(
     out: Path,
     config: CalibrationConfig,
-    fit: FitConfig,
+    settings: Mapping[str, Any],
     results: Results,
     *,
     records: Sequence[Record],
@@ -60,7 +57,7 @@ def write_report(
             "verdict": verdict(results),
             "caveats": caveats(results, folds=config.folds),
             **numbers,
-            "settings": jsonable(config) | jsonable(fit),
+            "settings": dict(settings),
             "session": dict(session),
             "versions": versions(),
         },
@@ -83,7 +80,6 @@ def write_report(
         "baseline_table": _against_table(results),
         "run_table": _run_table(records),
     }
-    settings = yaml.safe_dump(jsonable(config) | jsonable(fit), sort_keys=False)
     page = render_page(
         title=f"Calibration on {config.data}: ent_coef {', '.join(results.ent_coefs)}",
         subtitle=f"{summary}. {n_coefs} coefficients x {n_seeds} seeds"
@@ -92,7 +88,7 @@ def write_report(
         sections=[section],
         cost=_cost(session),
         command=command_line(session["command"]),
-        settings=f"# swept: {json.dumps({'ent_coef': results.ent_coefs})}\n{settings}",
+        settings=yaml.safe_dump(dict(settings), sort_keys=False),
         versions="\n".join(f"{name} {version}" for name, version in versions().items()),
         record="All numbers are in calibration.json, and those of every seed in records.csv, beside this page.",
     )
