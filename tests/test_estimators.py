@@ -137,6 +137,15 @@ def test_readout_may_change_after_training_but_a_temperature_has_to_be_fitted():
         raw.set_params(readout="best").predict_proba(X)
 
 
+def test_rows_may_be_read_backwards():
+    weight = np.linspace(0.5, 1.5, 150)
+    turned, copied = (
+        classifier(n_epochs=3).fit(rows, Y, sample_weight=counts)
+        for rows, counts in ((X[::-1], weight[::-1]), (X[::-1].copy(), weight[::-1].copy()))
+    )
+    np.testing.assert_array_equal(turned.predict_proba(X[::-1]), copied.predict_proba(X)[::-1])
+
+
 def test_settings_that_change_after_training_wait_for_the_next_fit():
     fitted = classifier(n_members=2, n_epochs=3).fit(X, Y)
     before = fitted.predict_proba(X)
@@ -224,6 +233,10 @@ def test_disagreement_of_regressors_adds_to_their_deviation():
         ({"readout": "best"}, "readout: expected one of raw, proper, temperature, got 'best'"),
         ({"n_members": 0}, "n_members: expected a whole number from 1 on, got 0"),
         ({"validation_fraction": 1.5}, "validation_fraction: expected a number between 0 and 1"),
+        ({"validation_fraction": "0.2"}, "validation_fraction: expected a number between 0 and 1, got '0.2'"),
+        ({"temperature_prior": -1.0}, "prior_precision: expected a number >= 0"),
+        ({"net_arch": (64.5,)}, "net_arch"),
+        ({"module": nn.GRU}, "module: expected outputs (150, 3) for 150 rows, got tuple"),
         ({"ent_coef": -0.1}, "ent_coef"),
         ({"ent_coef": "auto"}, "no target is everyone's"),
         ({"module": nn.Linear(2, 3), "n_members": 2}, "2 members would all start from the same one"),

@@ -145,6 +145,7 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
         """
         config = self._config()
         self._check_readout()
+        scaler = TemperatureScaler(prior_precision=self.temperature_prior)
         features, target = self._checked(X, y, classes=None)
         weight = self._weights(features, target, sample_weight)
         fitting = self._begin(config, Classification(config.label_smoothing), len(self.classes_))
@@ -156,7 +157,6 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
         if scaled and held_out is not None:
             own = held_out.numpy()
             share = None if weight is None else weight[own] / weight[own].mean()
-            scaler = TemperatureScaler(prior_precision=self.temperature_prior)
             self._scaler = scaler.fit(self._log_mixture(features[own]), target[own], share)
         self.temperature_ = 1.0 if self._scaler is None else self._scaler.temperature
         return self

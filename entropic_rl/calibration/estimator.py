@@ -94,12 +94,13 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             value = getattr(self, name)
             if not isinstance(value, numbers.Integral) or value < least:
                 raise ConfigError(f"{name}: expected a whole number from {least} on, got {value!r}")
-        if not 0.0 < self.validation_fraction < 1.0:
-            raise ConfigError(f"validation_fraction: expected a number between 0 and 1, got {self.validation_fraction}")
+        share = self.validation_fraction
+        if not isinstance(share, numbers.Real) or not 0.0 < share < 1.0:
+            raise ConfigError(f"validation_fraction: expected a number between 0 and 1, got {share!r}")
         given = self.get_params(deep=False)
         names = FitConfig.__dataclass_fields__
         values = {name: value for name, value in given.items() if name in names}
-        values["net_arch"] = tuple(int(width) for width in np.atleast_1d(np.asarray(self.net_arch, dtype=np.int64)))
+        values["net_arch"] = tuple(np.atleast_1d(np.asarray(self.net_arch)).tolist())
         return build(FitConfig, values)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -138,16 +139,18 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
     @staticmethod
     def _table(fitting: Fitting, X: NDArray[Any], target: NDArray[Any], weight: NDArray[Any] | None) -> Table:
         """Rows where the networks are, in their type."""
-        new = fitting.network.values.new_tensor
-        is_index = np.issubdtype(target.dtype, np.integer)
+        values = fitting.network.values
+        target_type = torch.int64 if np.issubdtype(target.dtype, np.integer) else values.dtype
         return Table(
-            new(X), new(target, dtype=torch.int64) if is_index else new(target), None if weight is None else new(weight)
+            _like(values, X),
+            _like(values, target, target_type),
+            None if weight is None else _like(values, weight),
         )
 
     @torch.no_grad()
     def _outputs(self, X: NDArray[Any]) -> Tensor:
         """What every member, or every sample of its dropout, gives, float64, ``[M, N, out]``."""
-        x, n_members = self._network.values.new_tensor(X), len(self._network.values)
+        x, n_members = _like(self._network.values, X), len(self._network.values)
         n_samples = int(self.mc_samples)
         noise = Stream([self._sampling_seed] * n_members, "mc-dropout", device=x.device) if n_samples else None
         blocks = []
@@ -186,6 +189,11 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
                 "0; leave rows of weight 0 out"
             )
         return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(held_out))
+
+
+def _like(values: Tensor, array: NDArray[Any], dtype: torch.dtype | None = None) -> Tensor:
+    """An array of any strides, which torch does not take backwards, where ``values`` are."""
+    return values.new_tensor(np.ascontiguousarray(array), dtype=dtype or values.dtype)
 
 
 def _device(name: str) -> torch.device:

@@ -245,10 +245,9 @@ class Modules:
         """What modules gave for ``x [R, B, in]``, ``[R, B, out]``."""
         expected = (x.shape[1], self._n_outputs)
         for output in outputs:
-            if output.shape != expected:
-                raise ConfigError(
-                    f"module: expected outputs {expected} for {x.shape[1]} rows, got {tuple(output.shape)}"
-                )
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            if found != expected:
+                raise ConfigError(f"module: expected outputs {expected} for {x.shape[1]} rows, got {found}")
         return torch.stack(list(outputs))
 
     def backward(self, loss: Tensor) -> None:
