@@ -86,6 +86,9 @@ def test_dropout_is_sampled_as_often_as_asked_and_always_the_same():
     assert sampled.member_proba(X).shape == (10, 150, 3)
     np.testing.assert_array_equal(sampled.predict_proba(X), sampled.predict_proba(X))
     assert np.abs(sampled.predict_proba(X) - plain.predict_proba(X)).max() > 1e-3
+    np.testing.assert_allclose(sampled.predict_proba(X[::-1])[::-1], sampled.predict_proba(X), atol=1e-12)
+    many = np.tile(X, (40, 1))
+    np.testing.assert_allclose(sampled.predict_proba(many)[-150:], sampled.predict_proba(X), atol=1e-12)
     sampled.set_params(mc_samples=0)
     np.testing.assert_allclose(sampled.predict_proba(X), plain.predict_proba(X), atol=1e-12)
 

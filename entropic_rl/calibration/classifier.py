@@ -55,7 +55,8 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
         n_epochs_no_change: epochs that early stopping waits.
         tol: nats that count as an improvement.
         n_members: networks, trained as one batch, whose probabilities are averaged.
-        mc_samples: predictions with dropout that are averaged; 0 for one without.
+        mc_samples: predictions with dropout that are averaged, each of one thinned network (a ``module`` may thin it
+            for each row); 0 for one without.
         module: a callable ``(n_features, n_classes) -> nn.Module`` that gives logits, or a module to start from (it is
             copied). It replaces ``net_arch`` and what belongs to it.
         dtype: ``float32`` or ``float64``, of the training; predictions are made in float64.

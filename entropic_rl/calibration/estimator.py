@@ -152,9 +152,9 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         """What every member, or every sample of its dropout, gives, float64, ``[M, N, out]``."""
         x, n_members = _like(self._network.values, X), len(self._network.values)
         n_samples = int(self.mc_samples)
-        noise = Stream([self._sampling_seed] * n_members, "mc-dropout", device=x.device) if n_samples else None
         blocks = []
         for block in x.split(_ROWS):
+            noise = Stream([self._sampling_seed] * n_members, "mc-dropout", device=x.device) if n_samples else None
             rows = block.expand(n_members, -1, -1)
             blocks.append(torch.cat([self._network(rows, noise=noise) for _ in range(max(n_samples, 1))]))
         return torch.cat(blocks, 1).cpu()

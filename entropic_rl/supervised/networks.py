@@ -62,7 +62,8 @@ class Perceptrons:
         seeds: one per run, for the initialisation.
         activation: between layers.
         batch_norm: whether hidden layers are normalised.
-        dropout: share of hidden units that ``noise`` drops; the others are scaled up.
+        dropout: share of hidden units that ``noise`` drops, in prediction the same ones for all rows; the others are
+            scaled up.
         device: where parameters live.
         dtype: their type.
     """
@@ -127,7 +128,8 @@ class Perceptrons:
                 x = self._normalise(i, x, training)
             x = self._activation(x)
             if noise is not None and self._dropout:
-                kept = noise.uniform(*x.shape[1:]) >= self._dropout
+                n_rows = x.shape[1] if training else 1  # of predictions, none depends on the rows beside it
+                kept = noise.uniform(n_rows, x.shape[2]) >= self._dropout
                 x = x * kept.to(x.dtype) / (1.0 - self._dropout)
         return x
 
