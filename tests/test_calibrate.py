@@ -51,6 +51,8 @@ def test_everything_is_on_the_page_and_in_files(done):
     assert group["measures"]["nll"]["scores"] == nll
     assert group["measures"]["nll"]["mean"] == pytest.approx(np.mean(nll))
     assert numbers["settings"]["ent_coef"] == [0.0, 0.5]
+    assert numbers["session"]["command"][:3] == ["calibrate.py", "--data", "blobs"]
+    assert "python scripts/calibrate.py --data blobs --n 300" in page
 
 
 def test_same_command_gives_the_same_numbers(done, tmp_path, monkeypatch):
@@ -171,6 +173,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(flags, words, tmp_path, capsys
     assert words in err[-1]
     assert len([line for line in err if "warning" not in line]) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_console_command_is_shown_as_it_was_typed(tmp_path):
+    flags = ["--data", "wine", "--ent-coef", "0", "--seeds", "1", "--n-epochs", "1", "--no-progress"]
+    assert main(["calibrate", *flags, "--out", str(tmp_path / "x")]) == 0
+    assert "entropic-rl calibrate --data wine" in (tmp_path / "x" / "report.html").read_text()
 
 
 def test_directory_with_something_in_it_is_refused(done, capsys):

@@ -47,7 +47,11 @@ def calibrate(prog: str, arguments: Sequence[str]) -> int:
     if args.out is None:
         raise ConfigError("--out is missing: give a new or empty directory, where everything goes")
     check_run_directory(args.out)
-    _run(prog, args, config, fit, settings=settings, tracking=tracking)
+    if args.seeds < 6:
+        print(f"{prog}: warning: no paired test over {args.seeds} seeds can fall under 0.05; give --seeds 10",
+              file=sys.stderr)  # fmt: skip
+    command = [*prog.split(), *arguments]
+    _run(command, args, config, fit, settings=settings, tracking=tracking)
     return 0
 
 
@@ -92,7 +96,7 @@ def _check(args: argparse.Namespace, coefs: Sequence[float | str]) -> None:
 
 
 def _run(
-    prog: str,
+    command: Sequence[str],
     args: argparse.Namespace,
     config: CalibrationConfig,
     fit: FitConfig,
@@ -116,9 +120,6 @@ def _run(
     datasets = datasets_of(config, range(args.seeds))
     shares = [share for seed, dataset in datasets.items() for share in shares_of(config, dataset, seed)]
     summary = datasets[0].summary()
-    if args.seeds < 6:
-        print(f"{prog}: warning: no paired test over {args.seeds} seeds can fall under 0.05; give --seeds 10",
-              file=sys.stderr)  # fmt: skip
     coefs = settings["ent_coef"]
     n_runs = len(coefs) * len(shares)
     if args.progress:
@@ -128,7 +129,7 @@ def _run(
     records = measure(answers, datasets, config.n_bins)
     results = analyse(records)
     session = {
-        "command": [prog, *sys.argv[1:]],
+        "command": list(command),
         "seconds": time.perf_counter() - began,
         "n_runs": n_runs,
         "n_epochs": fit.n_epochs,
