@@ -280,6 +280,9 @@ def test_bad_data_are_one_clear_line():
         ConfigError, match=r"expected those of before, \['ash', 'birch', 'cedar'\], got \['ash', 'birch'\]"
     ):
         classifier(n_epochs=1).fit(X, Y).partial_fit(X, Y, classes=["ash", "birch"])
+    for bad in (-1.0, 0.0):
+        with pytest.raises(ConfigError, match=r"class_weight: expected weights >= 0, not all 0 of rows, got \{"):
+            classifier(class_weight=dict.fromkeys(NAMES, bad)).fit(X, Y)
     with pytest.raises(ConfigError, match="cannot balance rows to come"):
         classifier(class_weight="balanced").partial_fit(X, Y, classes=NAMES)
     with pytest.raises(ConfigError, match="got zeros alone"):

@@ -256,6 +256,8 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
         if self.class_weight is not None:
             of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[target])
             weight = weight * of_class[target]
+            if not (weight >= 0.0).all() or not weight.any():
+                raise ConfigError(f"class_weight: expected weights >= 0, not all 0 of rows, got {self.class_weight}")
         return weight
 
     def _check_readout(self) -> None:
