@@ -186,6 +186,7 @@ def test_two_workers_trained_two_batches(whole):
 # A worker is killed
 
 
+@pytest.mark.slow  # a worker is killed and the comparison trained three times over
 def test_killed_worker_loses_only_its_own_cells_which_are_named_in_one_line(hurt):
     killed = hurt.killed
     assert killed.code == 1
@@ -197,6 +198,7 @@ def test_killed_worker_loses_only_its_own_cells_which_are_named_in_one_line(hurt
     assert not [path for path in killed.files if "failed" in path and path.split("/")[1] not in lost]
 
 
+@pytest.mark.slow  # a worker is killed and the comparison trained three times over
 def test_report_names_the_cells_of_a_killed_worker_and_counts_only_the_others(hurt):
     content = json.loads(hurt.killed.files["comparison.json"][0])
     assert {run["directory"][6:]: run["error"] is None for run in content["runs"]} == {
@@ -205,6 +207,7 @@ def test_report_names_the_cells_of_a_killed_worker_and_counts_only_the_others(hu
     assert "SIGKILL" in hurt.killed.files["report.html"][0].decode()
 
 
+@pytest.mark.slow  # a worker is killed and the comparison trained three times over
 def test_resume_trains_what_was_lost_and_touches_nothing_that_finished(hurt):
     assert (hurt.resumed.code, hurt.resumed.err) == (0, "")
     assert hurt.resumed.finished == CELLS
@@ -212,6 +215,7 @@ def test_resume_trains_what_was_lost_and_touches_nothing_that_finished(hurt):
     assert not [path for path in hurt.resumed.files if "failed" in path]
 
 
+@pytest.mark.slow  # a worker is killed and the comparison trained three times over
 def test_resumed_comparison_has_the_numbers_of_one_that_nothing_disturbed(hurt, whole):
     for name in CELLS:
         expected, found = record(whole.path, name), record(hurt.path, name)
@@ -220,6 +224,7 @@ def test_resumed_comparison_has_the_numbers_of_one_that_nothing_disturbed(hurt, 
             assert row == pytest.approx(other, rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.slow  # a worker is killed and the comparison trained three times over
 def test_further_seed_is_trained_for_every_coefficient_and_nothing_else_is(hurt):
     assert (hurt.extended.code, hurt.extended.err) == (0, "")
     new = ["ent_coef_0__seed_9", "ent_coef_linear-0.1-0__seed_9"]

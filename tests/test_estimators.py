@@ -291,6 +291,8 @@ def test_bad_data_are_one_clear_line():
         classifier(early_stopping=True).fit(X, Y, sample_weight=np.arange(150) == 0)
     with pytest.raises(ConfigError, match="from 1 on the Gaussian loss has no minimum"):
         EntropicRegressor(ent_coef=1.0).fit(X, LABELS)
+    with pytest.raises(ConfigError, match="steering to a target entropy may ask for 1 and more"):
+        EntropicRegressor(ent_coef="target:0.5").fit(X, LABELS)
     with pytest.raises(ValueError, match="NaN"):
         classifier().fit(np.where(X > 0, np.nan, X), Y)
 

@@ -113,8 +113,8 @@ def verdict(results: Results) -> list[str]:
         rivals = "no entropy term" if _size(reference.ent_coef) == 0.0 else "nothing else"
         said.append(f"That is {_called(reference)} itself: {rivals} did better here.")
     by_size = sorted((coef for coef in results.ent_coefs if _size(coef) < math.inf), key=_size)
-    if len(by_size) > 1:
-        first, last = (results.of(coef, "raw") for coef in (by_size[0], by_size[-1]))
+    first, last = (results.of(coef, "raw") for coef in (by_size[0], by_size[-1])) if by_size else (chosen, chosen)
+    if last.measures["signed_gap"].value < first.measures["signed_gap"].value - 0.01:
         said.append(
             f"As fitted, confidence less accuracy goes from {_points(first, 'signed_gap')} points at {first.ent_coef} "
             f"to {_points(last, 'signed_gap')} at {last.ent_coef}: an entropy term makes a model less sure than its "

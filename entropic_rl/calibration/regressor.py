@@ -27,9 +27,8 @@ class EntropicRegressor(RegressorMixin, EntropicEstimator):  # type: ignore[misc
     ``raw`` leaves it, for predictions that are to be cautious. Targets are standardised inside. Features are used as
     they come: put a ``StandardScaler`` before it.
 
-    Args: those of :class:`EntropicClassifier` without its last three; ``ent_coef`` below 1 (``target:NATS`` is of the
-    standardised targets' Gaussians), ``readout`` raw or proper, and ``module`` gives a mean and a log standard
-    deviation per target, means first.
+    Args: those of :class:`EntropicClassifier` without its last three; ``ent_coef`` a number or a schedule below
+    1, ``readout`` raw or proper, and ``module`` gives a mean and a log standard deviation per target, means first.
 
     Attributes:
         n_epochs_: trained, of each member.
@@ -47,7 +46,12 @@ class EntropicRegressor(RegressorMixin, EntropicEstimator):  # type: ignore[misc
         if self.readout not in ("raw", "proper"):
             raise ConfigError(f"readout: expected raw or proper, got {self.readout!r}")
         coefficient = parse_coefficient(config.ent_coef)
-        if isinstance(coefficient, Schedule) and max(coefficient.start, coefficient.end) >= 1.0:
+        if not isinstance(coefficient, Schedule):
+            raise ConfigError(
+                f"ent_coef: expected a number or a schedule below 1, got {config.ent_coef}: steering to a target "
+                "entropy may ask for 1 and more, where the Gaussian loss has no minimum"
+            )
+        if max(coefficient.start, coefficient.end) >= 1.0:
             raise ConfigError(f"ent_coef: from 1 on the Gaussian loss has no minimum, got {config.ent_coef}")
         features, values = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
         self._shape = values.shape[1:]
