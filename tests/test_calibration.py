@@ -173,6 +173,7 @@ def test_variants_are_measured_as_if_each_were_alone():
 # How sure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gap", "plain"), [(0.0, 1.1), pytest.param(0.02, 2.4, marks=pytest.mark.slow), (0.05, 5.25)])
 def test_debiased_error_reads_the_truth_where_the_plain_one_reads_chance_too(gap, plain):
     reports = simulate(gap, 360, 100, n_resamples=40)

@@ -22,6 +22,7 @@ def test_no_blank_is_left_to_fill_in(page):
     assert re.findall(r"@[A-Z]+@|TODO", page.read_text()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_examples_run(page, capsys):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)

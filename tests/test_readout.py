@@ -167,6 +167,7 @@ def problem(seed):
     return logits, target
 
 
+@pytest.mark.slow
 def test_a_thousand_random_problems_never_get_worse():
     for seed in range(1000):
         logits, target = problem(seed)
