@@ -13,6 +13,7 @@ _PACKAGES = {
     "cv2": ("OpenCV", "entropic-rl[atari]"),
     "opencv": ("OpenCV", "entropic-rl[atari]"),
     "pyarrow": ("pyarrow", "entropic-rl[parquet]"),
+    "skactiveml": ("scikit-activeml", "entropic-rl[active]"),
     "atari": ("ale-py", "entropic-rl[atari]"),
 }
 

@@ -209,3 +209,9 @@ def test_bad_input_is_one_clear_line(call, words):
     with pytest.raises(ConfigError, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_bald_is_finite_where_all_members_have_next_to_nothing():
+    log_p = torch.tensor([[[0.0, -750.0, -torch.inf], [0.0, -760.0, -torch.inf]]], dtype=F64)
+    assert bald(log_p).item() == 0.0
+    assert bald(log_p.float()).item() == 0.0

@@ -70,7 +70,23 @@ MAY_IMPORT = {
     "quadrature": set(),
     "losses": {"coefficients", "entropy", "losses", "schedules"},
     "calibration": BASE | {"calibration", "config", "entropy", "progress", "streams", "supervised"},
-    "active": {"active", "entropy", "errors", "streams"},
+    "active": BASE
+    | {
+        "active",
+        "allocation",
+        "calibration",
+        "compare",
+        "config",
+        "datasets",
+        "entropy",
+        "extras",
+        "flags",
+        "page",
+        "plots",
+    }
+    | {"progress", "run_directory", "streams", "supervised", "tracking"},
+    "active.acquisition": {"entropy", "errors", "streams"},
+    "active.batches": {"active", "entropy", "errors", "streams"},
     "calibrate": BASE
     | {"allocation", "calibrate", "calibration", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
     | {"run_directory", "supervised", "tracking"},
@@ -154,7 +170,7 @@ TORCH_FREE = {
     "benchmarks.cli_mathematics", "compare", "benchmarks", "envs", "cell", "resolve",
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
     "compare.wandb_sweep", "progress", "sb3", "sb3.settings", "supervised", "supervised.config",
-    "calibrate", "calibrate.cli", "calibrate.config",
+    "active", "active.config", "active.labels", "calibrate", "calibrate.cli", "calibrate.config",
     "datasets", "datasets.data", "datasets.label_noise", "datasets.population", "datasets.sources", "datasets.splits",
     "datasets.tables", "datasets.thinning",
 }  # fmt: skip

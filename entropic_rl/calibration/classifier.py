@@ -229,6 +229,10 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
         """
         return self._readouts(self._features(X)).exp().numpy()
 
+    def embed(self, X: ArrayLike) -> NDArray[np.float64]:
+        """What the last layer of the first member sees of ``X [N, D]``, ``[N, D']``."""
+        return self._embeddings(self._features(X)).numpy()
+
     def _checked(
         self, X: ArrayLike, y: ArrayLike, *, classes: NDArray[Any] | None, first: bool = True
     ) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -159,6 +159,13 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             blocks.append(torch.cat([self._network(rows, noise=noise) for _ in range(max(n_samples, 1))]))
         return torch.cat(blocks, 1).cpu()
 
+    @torch.no_grad()
+    def _embeddings(self, X: NDArray[Any]) -> Tensor:
+        """What the last layer of the first member sees, float64, ``[N, D']``."""
+        n_members = len(self._network.values)
+        blocks = _like(self._network.values, X).split(_ROWS)
+        return torch.cat([self._network.embed(rows.expand(n_members, -1, -1))[0] for rows in blocks]).cpu()
+
     def _rows(
         self,
         n_rows: int,

@@ -14,7 +14,7 @@ from entropic_rl.errors import ConfigError
 from entropic_rl.networks import ACTIVATIONS, ParameterRows, copy_exactly, linear, orthogonal
 from entropic_rl.streams import Stream
 
-__all__ = ["Modules", "Network", "Perceptrons"]
+__all__ = ["Modules", "Network", "Perceptrons", "last_inputs"]
 
 _MOMENTUM, _EPS = 0.1, 1e-5  # of batch normalisation, as torch.nn.BatchNorm1d
 
@@ -38,6 +38,9 @@ class Network(Protocol):
 
     def __call__(self, x: Tensor, *, training: bool = False, noise: Stream | None = None) -> Tensor:
         """Outputs; in training batches are normalised by their own statistics, with ``noise`` units drop out."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """What the last layer sees of ``x [R, B, D]``, in prediction, ``[R, B, D']``."""
 
     def backward(self, loss: Tensor) -> None:
         """Differentiate ``loss [R]`` into ``grads``."""
@@ -119,11 +122,18 @@ class Perceptrons:
 
     def __call__(self, x: Tensor, *, training: bool = False, noise: Stream | None = None) -> Tensor:
         """``x [R, B, in] -> [R, B, out]``; see :class:`Network`."""
-        last = self._n_layers - 1
-        for i in range(self._n_layers):
-            x = linear(x, self.params[f"{i}.weight"], self.params[f"{i}.bias"])
-            if i == last:
-                break
+        return self._linear(self._n_layers - 1, self._hidden(x, training, noise))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """What the last layer sees, ``[R, B, in] -> [R, B, width]``; without hidden layers ``x`` itself."""
+        return self._hidden(x, training=False, noise=None)
+
+    def _linear(self, i: int, x: Tensor) -> Tensor:
+        return linear(x, self.params[f"{i}.weight"], self.params[f"{i}.bias"])
+
+    def _hidden(self, x: Tensor, training: bool, noise: Stream | None) -> Tensor:
+        for i in range(self._n_layers - 1):
+            x = self._linear(i, x)
             if i in self._means:
                 x = self._normalise(i, x, training)
             x = self._activation(x)
@@ -243,6 +253,10 @@ class Modules:
                 outputs.append(_with_dropout(module.train(training))(rows))
         return self._stacked(outputs, x)
 
+    def embed(self, x: Tensor) -> Tensor:
+        """What the last linear layer of each sees, ``[R, B, in] -> [R, B, width]``; see :func:`last_inputs`."""
+        return torch.stack([last_inputs(module.eval(), rows) for module, rows in zip(self.modules, x, strict=True)])
+
     def _stacked(self, outputs: Sequence[Tensor], x: Tensor) -> Tensor:
         """What modules gave for ``x [R, B, in]``, ``[R, B, out]``."""
         expected = (x.shape[1], self._n_outputs)
@@ -276,6 +290,25 @@ class Modules:
             module.double()
         twin._tie()
         return twin
+
+
+def last_inputs(module: nn.Module, x: Tensor) -> Tensor:
+    """What the last ``nn.Linear`` that ``module`` calls is given for rows ``x [B, ...]``, ``[B, D]``.
+
+    Where no layer is linear, ``x`` itself.
+    """
+    seen = [x]
+    hooks = [
+        part.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        for part in module.modules()
+        if isinstance(part, nn.Linear)
+    ]
+    try:
+        module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen[-1].flatten(1)
 
 
 def _checked(module: nn.Module) -> nn.Module:
