@@ -118,7 +118,13 @@ def _options(hint: Any) -> dict[str, Any]:
         return {"nargs": "*", "type": _reader(item), "metavar": _metavar(item)}
     if origin is Literal:
         return {"choices": get_args(kind), "metavar": "{" + ",".join(map(str, get_args(kind))) + "}"}
-    return {"type": _reader(kind), "metavar": _metavar(kind)}
+    return {"type": _reader(kind, or_none=_may_be_none(hint)), "metavar": _metavar(kind)}
+
+
+def _may_be_none(hint: Any) -> bool:
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    return type(None) in get_args(hint)
 
 
 def _bare(hint: Any) -> Any:
@@ -131,12 +137,14 @@ def _bare(hint: Any) -> Any:
     return hint
 
 
-def _reader(kind: Any) -> Callable[[str], Any]:
+def _reader(kind: Any, *, or_none: bool = False) -> Callable[[str], Any]:
     """Numbers are left as text if they do not parse, so that the settings class reports them with their range."""
     if kind not in (int, float):
         return str
 
     def read(text: str) -> Any:
+        if or_none and text.lower() == "none":
+            return None
         try:
             return kind(text)
         except ValueError:

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["EpochProgress", "GridProgress", "ProgressReport", "make_console", "print_summary"]
+__all__ = ["CountProgress", "EpochProgress", "GridProgress", "ProgressReport", "make_console", "print_summary"]
 
 
 def make_console() -> Console:
@@ -201,26 +201,27 @@ def _mean(rows: Sequence[Mapping[str, float]], name: str) -> str:
     return f"{sum(values) / len(values):.4g}" if values else "-"
 
 
-class EpochProgress:
-    """A bar over the epochs of a supervised training, with the loss.
+class CountProgress:
+    """A bar over equal pieces of work, with the latest of a number.
 
     Args:
-        total: epochs.
-        label: what is trained.
+        total: pieces.
+        label: what is done.
+        number: what the number is.
         enabled: False is silent.
     """
 
-    def __init__(self, total: int, label: str, *, enabled: bool = True) -> None:
+    def __init__(self, total: int, label: str, number: str, *, enabled: bool = True) -> None:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
+            TextColumn(f"{number} {{task.fields[number]}}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not enabled,
         )
-        self._task = self._bar.add_task(label, total=total, loss="-")
+        self._task = self._bar.add_task(label, total=total, number="-")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -229,6 +230,17 @@ class EpochProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def advance(self, number: float) -> None:
+        """After one piece."""
+        self._bar.update(self._task, advance=1, number=f"{number:.4f}")
+
+
+class EpochProgress(CountProgress):
+    """The same over the epochs of a supervised training, with the loss."""
+
+    def __init__(self, total: int, label: str, *, enabled: bool = True) -> None:
+        super().__init__(total, label, "loss", enabled=enabled)
+
     def update(self, epoch: int, losses: Any) -> None:
         """After an epoch, counted from 1, with the losses ``[R]`` of all runs."""
-        self._bar.update(self._task, completed=epoch, loss=f"{float(losses.mean()):.4f}")
+        self._bar.update(self._task, completed=epoch, number=f"{float(losses.mean()):.4f}")

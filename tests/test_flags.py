@@ -8,6 +8,7 @@ from entropic_rl.agents.config import AGENT_CONFIGS, PPOConfig
 from entropic_rl.config import RunConfig, build, field_docs
 from entropic_rl.errors import ConfigError
 from entropic_rl.flags import Parser, add_settings, given, scalar_fields
+from entropic_rl.supervised.config import FitConfig
 
 
 def parse(*arguments, cls=RunConfig, skip=(), several=False):
@@ -150,3 +151,10 @@ def test_fields_of_single_values_are_neither_switches_nor_lists(cls):
     assert others == {
         field.name for field in dataclasses.fields(cls) if isinstance(getattr(plain, field.name), bool | tuple | dict)
     }
+
+
+@pytest.mark.parametrize("text", ["none", "None"])
+def test_none_is_read_where_it_is_a_value(text):
+    assert parse("--batch-size", text, cls=FitConfig) == {"batch_size": None}
+    assert build(FitConfig, parse("--batch-size", text, cls=FitConfig)).batch_size is None
+    assert parse("--n-epochs", text, cls=FitConfig) == {"n_epochs": text}  # the settings class says what it expects

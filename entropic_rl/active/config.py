@@ -1,14 +1,18 @@
-"""Names of query strategies and stopping rules as people write them; free of torch."""
+"""Names of query strategies, classifiers and stopping rules, and what is compared how; free of torch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from entropic_rl.config import suggestion
+from pydantic import Field
+from typing_extensions import Doc
+
+from entropic_rl.config import Count, Natural, settings, suggestion
 from entropic_rl.errors import ConfigError
 
-__all__ = ["STRATEGIES", "StoppingRule", "parse_stopping", "parse_strategy"]
+__all__ = ["MODELS", "STRATEGIES", "ComparisonConfig", "StoppingRule", "parse_stopping", "parse_strategy"]
 
 STRATEGIES = (
     "random",
@@ -22,6 +26,7 @@ STRATEGIES = (
     "entropy-density",
     "expected-entropy-reduction",
 )
+WITH_MEMBERS = ("bald", "batch-bald", "expected-entropy-reduction")
 WITH_ORDER = ("tsallis", "renyi")
 PEER = "skactiveml"
 
@@ -103,3 +108,54 @@ def parse_stopping(spec: str) -> StoppingRule:
     if found is None or not low <= found <= high or rounds < 1:
         raise ConfigError(f"stopping: expected {words} and at least 1 round, {kind}:NUMBER[:ROUNDS], got {spec!r}")
     return StoppingRule(kind, found, rounds)
+
+
+MODELS = ("entropic", "logistic-regression", "svm", "random-forest", "label-spreading")
+
+_Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+@settings
+class ComparisonConfig:
+    """Whose labels are asked for, how many, and who learns from them."""
+
+    data: Annotated[
+        str, Field(min_length=1), Doc("digits, breast_cancer, wine, blobs, moons, or a CSV, Parquet or npz file")
+    ]
+    target: Annotated[str | None, Doc("column of the labels, of a file")] = None
+    group: Annotated[str | None, Doc("column of a file whose equal values stay on one side of the split")] = None
+    n: Annotated[Count | None, Doc("rows; drawn of blobs and moons [1000], of others a random choice [all]")] = None
+    noise: Annotated[
+        float | None, Field(gt=0), Doc("standard deviation within a class of blobs [0.78] and moons [0.3]")
+    ] = None
+    label_noise: Annotated[float, Field(ge=0, lt=1), Doc("share of labels that are replaced by another")] = 0.0
+    imbalance: Annotated[float, Field(ge=1), Doc("rows of the largest class over those of the smallest")] = 1.0
+    test_fraction: Annotated[_Share, Doc("share of the rows that is never asked about, and measured on")] = 0.3
+    scale: Annotated[
+        Literal["standard", "range", "none"],
+        Doc("features to mean 0, std 1 of the pool, or to its range, 0 to 1 (images); neither needs labels"),
+    ] = "standard"
+    model: Annotated[
+        Literal["entropic", "logistic-regression", "svm", "random-forest", "label-spreading"],
+        Doc("who learns: networks by the entropic loss, all runs as one batch; or a scikit-learn classifier"),
+    ] = "entropic"
+    initial: Annotated[Count, Doc("labels that everyone begins with, the same for all strategies of a seed")] = 20
+    initial_per_class: Annotated[bool, Doc("as many of each class among them; else drawn at random")] = False
+    batch: Annotated[Count, Doc("labels per query")] = 10
+    budget: Annotated[Count | None, Doc("labels in all, the first ones included; none = the whole pool")] = 300
+    target_accuracy: Annotated[_Share, Doc("accuracy to which labels are counted")] = 0.9
+    readout: Annotated[
+        Literal["raw", "proper"], Doc("of the entropic model: what strategies see and calibration is measured on")
+    ] = "raw"
+    n_members: Annotated[
+        Count | None,
+        Doc("networks of an ensemble [5 if a strategy asks members, else 1], or what bald asks of other models [20]"),
+    ] = None
+    mc_samples: Annotated[
+        Natural, Doc("predictions with --dropout that are averaged, in place of members; 0 = without")
+    ] = 0
+    tie: Annotated[float, Field(ge=0), Doc("areas under the curve that differ by no more are a tie")] = 0.002
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and self.budget <= self.initial:
+            raise ValueError(f"budget: expected more than the {self.initial} labels to begin with, got {self.budget}")

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from entropic_rl.errors import ConfigError
-from entropic_rl.plots.style import figure, log_positions, series_look, tag
+from entropic_rl.plots.style import BESIDE, figure, log_positions, name_ends, series_look, tag
 
 if TYPE_CHECKING:
     from entropic_rl.calibration import CalibrationReport
@@ -32,9 +32,6 @@ _COLUMNS = 3
 _GREY, _SOFT = "#777777", "#555555"
 _LIGHT = 0.18
 _ENTROPY_BINS = 30
-_BESIDE: dict[str, Any] = {
-    "xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "fontsize": 9
-}  # fmt: skip
 _RESAMPLES, _SEED = 1000, 20_000
 
 
@@ -149,10 +146,10 @@ def plot_coefficient_response(
             axes.tick_params(labelbottom=k == len(panels) - 1)
             if alike:
                 text = "all alike" if len(coincide) < len(panels) else "\n".join(lines)
-                axes.annotate(text, (1, next(iter(lines.values()))[-1].mean()), (5, 0), color=_SOFT, **_BESIDE)
+                axes.annotate(text, (1, next(iter(lines.values()))[-1].mean()), (5, 0), color=_SOFT, **BESIDE)
             else:
                 ends = {names.index(name): (name, values[-1].mean()) for name, values in lines.items()}
-                _name_ends(axes, ends, len(names), gap=0.2 * len(panels) / height)
+                name_ends(axes, ends, len(names), gap=0.2 * len(panels) / height)
         all_axes[-1].set_xlabel(xlabel)
         all_axes[0].figure.align_ylabels(all_axes)
         if best:
@@ -263,22 +260,6 @@ def _draw_response(
 
 def _coincide(lines: Sequence[np.ndarray]) -> bool:
     return len(lines) > 1 and all(np.array_equal(lines[0], other) for other in lines[1:])
-
-
-def _name_ends(axes: Any, ends: Mapping[int, tuple[str, float]], n: int, *, gap: float) -> None:
-    """Names of lines at their right ends, pushed apart where ends are closer than ``gap`` of the panel's height."""
-    bottom, top = axes.get_ylim()
-    gap *= top - bottom
-    order = sorted(ends, key=lambda i: (ends[i][1], -i))
-    heights = np.array([ends[i][1] for i in order])
-    for _ in range(200):  # neighbours that are too close share the way
-        short = np.maximum(gap - np.diff(heights), 0.0) / 2
-        heights[:-1] -= short
-        heights[1:] += short
-    for i, height in zip(order, heights, strict=True):
-        text = axes.annotate(ends[i][0], (1, height), (5, 0), color=series_look(i, n)["color"], **_BESIDE)
-        tag(axes, i, text)
-    axes.set_ylim(bottom, top)
 
 
 def _spaced(places: Sequence[float]) -> list[int]:

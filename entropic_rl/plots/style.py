@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 __all__ = [
+    "BESIDE",
     "COLOURS",
     "STYLES",
     "draw_ceiling",
@@ -19,6 +21,7 @@ __all__ = [
     "figure",
     "log_positions",
     "look",
+    "name_ends",
     "series_look",
     "tag",
     "thousands",
@@ -27,6 +30,10 @@ __all__ = [
 # Okabe & Ito's palette, told apart by colour-blind readers too; line styles repeat the distinction in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
+BESIDE: dict[str, Any] = {
+    "xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "fontsize": 9
+}  # fmt: skip
+"""How text stands beside the right end of a line."""
 
 _LOOK = {
     "figure.dpi": 100,
@@ -98,6 +105,22 @@ def tag(axes: Any, index: int, *artists: Any) -> None:
     place = f"s{index}-{axes.figure.axes.index(axes)}-{len(axes.get_children())}"
     for number, artist in enumerate(artists):
         artist.set_gid(f"{place}-{number}")
+
+
+def name_ends(axes: Any, ends: Mapping[int, tuple[str, float]], n: int, *, gap: float) -> None:
+    """Names of lines at their right ends, pushed apart where ends are closer than ``gap`` of the panel's height."""
+    bottom, top = axes.get_ylim()
+    gap *= top - bottom
+    order = sorted(ends, key=lambda i: (ends[i][1], -i))
+    heights = np.array([ends[i][1] for i in order])
+    for _ in range(200):  # neighbours that are too close share the way
+        short = np.maximum(gap - np.diff(heights), 0.0) / 2
+        heights[:-1] -= short
+        heights[1:] += short
+    for i, height in zip(order, heights, strict=True):
+        text = axes.annotate(ends[i][0], (1, height), (5, 0), color=series_look(i, n)["color"], **BESIDE)
+        tag(axes, i, text)
+    axes.set_ylim(bottom, top)
 
 
 def log_positions(numbers: Sequence[float]) -> list[float] | None:
