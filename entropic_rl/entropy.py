@@ -33,6 +33,7 @@ __all__ = [
     "gaussian_renyi_entropy",
     "kl_to_uniform",
     "log_one_minus_tanh_squared",
+    "log_probs_entropy",
     "masked_logits",
     "multi_discrete_entropy",
     "mutual_information",
@@ -69,6 +70,18 @@ def categorical_entropy(logits: Tensor, *, mask: Tensor | None = None, temperatu
     if isinstance(temperature, Tensor) or temperature != 1.0:
         z = _tempered(_at_least_float32(z), temperature)
     return _CategoricalEntropy.apply(z).to(logits.dtype)  # type: ignore[no-untyped-call]
+
+
+def log_probs_entropy(log_p: Tensor) -> Tensor:
+    """Shannon entropy of log-probabilities that are normalised already, ``[..., C] -> [...]``.
+
+    ``-sum p log p`` in their own precision, a fourth of the time of :func:`categorical_entropy`: for ranking many rows.
+    The error is absolute, about the rounding of 1; small entropies lose their digits.
+
+    Args:
+        log_p: ``[..., C]``; ``-inf`` is impossible.
+    """
+    return -(log_p.exp() * log_p.clamp(min=_LOG_OF_NOTHING)).sum(-1)
 
 
 def multi_discrete_entropy(logits: Tensor, nvec: Sequence[int], *, mask: Tensor | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from entropic_rl.entropy import (
     gaussian_kl,
     gaussian_renyi_entropy,
     kl_to_uniform,
+    log_probs_entropy,
     renyi_entropy,
     tanh_gaussian_entropy,
     tanh_gaussian_renyi_entropy,
@@ -663,3 +664,11 @@ def test_categorical_kl_of_extreme_logits_is_finite():
         math.log(2e6 + 1), rel=1e-6
     )  # all on an action of probability 1 / (2e6 + 1)
     assert grad(value.sum(), logits)[0].isfinite().all()
+
+
+def test_entropy_of_log_probabilities_is_that_of_the_logits_and_knows_the_impossible():
+    z = 3.0 * torch.randn(500, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z[0, 1:] = z[1, 2] = -INF
+    expected = categorical_entropy(z)
+    torch.testing.assert_close(log_probs_entropy(z.log_softmax(-1)), expected, rtol=0.0, atol=1e-14)
+    torch.testing.assert_close(log_probs_entropy(z.float().log_softmax(-1)), expected.float(), rtol=0.0, atol=2e-6)

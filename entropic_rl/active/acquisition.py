@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from entropic_rl.entropy import categorical_entropy, mutual_information, renyi_entropy, tsallis_entropy
+from entropic_rl.entropy import log_probs_entropy, mutual_information, renyi_entropy, tsallis_entropy
 from entropic_rl.errors import ConfigError
 from entropic_rl.streams import Stream
 
@@ -63,7 +63,7 @@ def entropy(log_p: Tensor, family: str = "shannon", order: float = 1.0) -> Tenso
         ConfigError: there is no such family.
     """
     if family == "shannon":
-        return _by_block(categorical_entropy, mixture(log_p))
+        return _by_block(log_probs_entropy, mixture(log_p))
     if family not in ("tsallis", "renyi"):
         raise ConfigError(f"family: expected shannon, tsallis or renyi, got {family!r}")
     return (tsallis_entropy if family == "tsallis" else renyi_entropy)(mixture(log_p), order)
@@ -116,13 +116,13 @@ def expected_entropy_reduction(log_p: Tensor, pool: Tensor | None = None) -> Ten
     _check_members("expected_entropy_reduction", log_p)
     log_p = log_p.detach()
     rows = log_p if pool is None else pool.detach()
-    before = categorical_entropy(mixture(rows)).mean()
+    before = log_probs_entropy(mixture(rows)).mean()
     members = rows.exp().transpose(0, 1)  # [K, M, C]
 
     def after(block: Tensor) -> Tensor:
         weights = block.transpose(1, 2).softmax(-1)  # [B, C, K], P(member | label)
         mixed = torch.einsum("bck,kmd->bcmd", weights, members)
-        expected = categorical_entropy(mixed.log()).mean(-1)  # [B, C]
+        expected = log_probs_entropy(mixed.log()).mean(-1)  # [B, C]
         return (mixture(block).exp() * expected).sum(-1)
 
     size = max(1, 8 * _BLOCK // (rows.shape[0] * rows.shape[2] * log_p.shape[2]))

@@ -12,6 +12,7 @@ from typing import Any
 
 from entropic_rl.agents.config import AGENT_CONFIGS, PPOConfig
 from entropic_rl.allocation import keep_freed_memory
+from entropic_rl.benchmarks import cli_active as active
 from entropic_rl.benchmarks import cli_environments as environments
 from entropic_rl.benchmarks import cli_mathematics as mathematics
 from entropic_rl.config import RunConfig
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environments.add(choices)
     _add_comparisons(choices, settings)
     mathematics.add(choices)
+    active.add(choices)
     try:
         args = parser.parse(words)
         if getattr(args, "show_config", False):
@@ -241,6 +243,7 @@ def _memory(_: Namespace) -> int:
 _MEASUREMENTS = {
     **environments.MEASUREMENTS,
     **mathematics.MEASUREMENTS,
+    **active.MEASUREMENTS,
     "comparison": _comparison,
     "batch": _batch,
     "memory": _memory,

@@ -16,7 +16,7 @@ __all__ = ["plot_area_differences", "plot_learning_curves"]
 
 _File: TypeAlias = Path | IO[str]
 
-_WIDTH, _HEIGHT = 7.2, 3.1
+_WIDTH, _HEIGHT = 9.0, 3.2
 _LIGHT = 0.15
 _RESAMPLES, _SEED = 1000, 20_000
 
