@@ -395,6 +395,7 @@ def test_starts_beyond_the_look_ahead_are_those_of_the_single_environment(mode, 
     assert len(set(starts)) == 140
 
 
+@pytest.mark.slow
 def test_copies_use_up_their_starts_at_paces_of_their_own():
     batch, silent, actions = build("CartPole-v1", 3), build("CartPole-v1", 3), random_actions("CartPole-v1", 2200, 3)
     actions[:, 0] = 0  # falls in about 10 steps, the others in about 22

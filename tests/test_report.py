@@ -193,6 +193,7 @@ def test_arguments_with_spaces_are_quoted_in_the_command():
     assert command_line(command) == "python scripts/compare.py ppo --env-kwargs 'goal=[3, 6]'"
 
 
+@pytest.mark.slow
 def test_same_record_gives_the_same_bytes(everything):
     before = {path: path.read_bytes() for path in everything.out.rglob("*") if path.is_file()}
     written(read_plan(everything.out), everything.out, figures=True)

@@ -692,6 +692,7 @@ def test_discrete_sac_learns_the_softmax_policy_of_a_bandit_and_keeps_a_target_e
     assert found.entropy()[3].item() == pytest.approx(0.8, abs=0.02)
 
 
+@pytest.mark.slow
 def test_sac_finds_the_best_action_of_a_box():
     # Rewards are highest at a = 2 bits - 1 of [-2, 2]: a half of the range, tanh(u) = bits - 1/2.
     config = SACConfig(

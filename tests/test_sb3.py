@@ -271,6 +271,7 @@ def test_box_actions_reach_the_environment_in_its_own_units():
 OFF_POLICY = replace(RUN, n_envs=1, total_timesteps=300, eval_episodes=2, eval_max_steps=20)
 
 
+@pytest.mark.slow
 def test_sac_learns_its_coefficient_and_its_entropy_is_estimated(tmp_path):
     config = sb3_settings("SAC")(learning_starts=100, batch_size=32, net_arch=(16,), ent_coef="auto_0.1")
     summary, rows = train(tmp_path / "cell", "sb3:SAC", replace(OFF_POLICY, env="Pendulum-v1"), config)

@@ -149,6 +149,7 @@ def test_target_steers_from_the_entropy_of_the_policy_that_made_the_rollout():
     assert len(set(seen.ent_coef)) == 3
 
 
+@pytest.mark.slow
 def test_target_is_reached_and_kept():
     env = copies("test/Bandit-v0", 8)
     model, seen = model_of("A2C", env, n_steps=16, learning_rate=0.01), Coefficients()

@@ -360,6 +360,7 @@ def test_train_and_evaluate_at_the_temperature_that_was_trained(tmp_path, monkey
     assert any(value == pytest.approx(sampled) for value in again.values() if isinstance(value, float))
 
 
+@pytest.mark.slow
 def test_it_is_compared_with_discrete_sac(tmp_path, monkeypatch, trained_here):
     monkeypatch.chdir(tmp_path)
     flags = [*CHAIN, "--ent-coef", "0.2", "--seeds", "1", "--parallel", "batch", "--out", "both"]

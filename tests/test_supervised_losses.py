@@ -338,6 +338,7 @@ def test_module_follows_a_schedule_in_training_alone():
     torch.testing.assert_close(module(logits, target), F.cross_entropy(logits, target))
 
 
+@pytest.mark.slow
 def test_module_steers_to_its_target_and_goes_on_from_its_state():
     def train(module, steps, logits):
         for _ in range(steps):
