@@ -215,12 +215,18 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
         Raises:
             ValueError: the read-out was made the temperature after training, which held out no rows for it.
         """
-        log_p = self._log_mixture(self._features(X))
-        if self.readout == "temperature":
-            if self._scaler is None:
-                raise ConfigError("readout: no temperature was fitted; call fit again, which holds out rows for it")
-            log_p = self._scaler.transform(log_p)
-        return log_p.log_softmax(-1).numpy()
+        return self._tempered(self._log_mixture(self._features(X))).numpy()
+
+    def log_proba(self, x: Tensor) -> Tensor:
+        """:meth:`predict_log_proba` of a tensor ``[N, D]``, differentiable with respect to it; float64, ``[N, C]``.
+
+        Raises:
+            ConfigError: ``x`` has other features than those of the training.
+        """
+        check_is_fitted(self)
+        if x.ndim != 2 or x.shape[1] != self.n_features_in_:
+            raise ConfigError(f"x: expected rows [N, {self.n_features_in_}], got {tuple(x.shape)}")
+        return self._tempered(_mixed(self._read(self._answers(x.to(self._network.values)))))
 
     def member_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities of each member and sample of dropout before they are averaged, ``[M, N, C]``; no temperature.
@@ -274,8 +280,11 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
 
     def _readouts(self, X: NDArray[Any]) -> Tensor:
         """Log-probabilities of every member and sample, ``[M, N, C]``."""
+        return self._read(self._outputs(X))
+
+    def _read(self, logits: Tensor) -> Tensor:
+        """Logits of every member and sample as log-probabilities, ``[M, N, C]``."""
         self._check_readout()
-        logits = self._outputs(X)
         if self.readout != "proper":
             return logits.log_softmax(-1)
         coefs = self.ent_coef_
@@ -284,5 +293,17 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
 
     def _log_mixture(self, X: NDArray[Any]) -> Tensor:
         """Log-probabilities, members and samples averaged, ``[N, C]``."""
-        log_p = self._readouts(X)
-        return log_p.logsumexp(0) - math.log(len(log_p))
+        return _mixed(self._readouts(X))
+
+    def _tempered(self, log_p: Tensor) -> Tensor:
+        """Log-probabilities at the temperature, if that is the read-out, ``[N, C]``."""
+        if self.readout == "temperature":
+            if self._scaler is None:
+                raise ConfigError("readout: no temperature was fitted; call fit again, which holds out rows for it")
+            log_p = self._scaler.transform(log_p)
+        return log_p.log_softmax(-1)
+
+
+def _mixed(log_p: Tensor) -> Tensor:
+    """``[M, N, C]`` averaged as probabilities, ``[N, C]``."""
+    return log_p.logsumexp(0) - math.log(len(log_p))

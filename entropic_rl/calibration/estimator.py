@@ -150,14 +150,17 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
     @torch.no_grad()
     def _outputs(self, X: NDArray[Any]) -> Tensor:
         """What every member, or every sample of its dropout, gives, float64, ``[M, N, out]``."""
-        x, n_members = _like(self._network.values, X), len(self._network.values)
-        n_samples = int(self.mc_samples)
+        return self._answers(_like(self._network.values, X)).cpu()
+
+    def _answers(self, x: Tensor) -> Tensor:
+        """The same of a tensor where the networks are, differentiable with respect to it."""
+        n_members, n_samples = len(self._network.values), int(self.mc_samples)
         blocks = []
         for block in x.split(_ROWS):
             noise = Stream([self._sampling_seed] * n_members, "mc-dropout", device=x.device) if n_samples else None
             rows = block.expand(n_members, -1, -1)
             blocks.append(torch.cat([self._network(rows, noise=noise) for _ in range(max(n_samples, 1))]))
-        return torch.cat(blocks, 1).cpu()
+        return torch.cat(blocks, 1)
 
     @torch.no_grad()
     def _embeddings(self, X: NDArray[Any]) -> Tensor:

@@ -50,6 +50,7 @@ class Fitting:
         config: common to all runs.
         seeds: R, of minibatches and dropout.
         ent_coefs: R; the configuration's for all if None.
+        perturb: moves the rows ``[R, B, D]`` of every minibatch, given their targets, before they are learned from.
 
     Attributes:
         history: per epoch, ``[R]`` each: ``loss``, ``ent_coef``, and ``validation_loss`` with early stopping.
@@ -63,10 +64,12 @@ class Fitting:
         config: FitConfig,
         seeds: Sequence[int],
         ent_coefs: Sequence[float | str] | None = None,
+        *,
+        perturb: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         values = network.values
         here: dict[str, Any] = {"device": values.device, "dtype": values.dtype}
-        self.network, self._task, self._config = network, task, config
+        self.network, self._task, self._config, self._perturb = network, task, config, perturb
         specs = [config.ent_coef] * len(seeds) if ent_coefs is None else list(ent_coefs)
         self._ent_coef = EntropyCoefficient(
             specs, target=0.0, controller=ProportionalIntegral, initial=_INITIAL, **here
@@ -154,9 +157,11 @@ class Fitting:
         self, table: Table, batch: Tensor, mean_weight: Tensor | None, progress: float, active: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """One gradient step on rows ``batch [R, B]``; the loss and the mean entropy, ``[R]`` each."""
-        network = self.network
-        outputs = network(_take(table.x, batch), training=True, noise=self._noise)
-        losses = self._task.loss(outputs, _take(table.target, batch), self._ent_coef.at(progress).unsqueeze(1))
+        network, x, target = self.network, _take(table.x, batch), _take(table.target, batch)
+        if self._perturb is not None:
+            x = self._perturb(x, target)
+        outputs = network(x, training=True, noise=self._noise)
+        losses = self._task.loss(outputs, target, self._ent_coef.at(progress).unsqueeze(1))
         if table.weight is not None and mean_weight is not None:
             losses = losses * (_take(table.weight, batch) / mean_weight.unsqueeze(1))
         loss = losses.mean(1)
