@@ -90,6 +90,9 @@ MAY_IMPORT = {
     "calibrate": BASE
     | {"allocation", "calibrate", "calibration", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
     | {"run_directory", "supervised", "tracking"},
+    "robustness": BASE
+    | {"allocation", "compare", "config", "datasets", "flags", "page", "plots", "progress", "robustness"}
+    | {"run_directory", "streams", "supervised", "tracking"},
     "supervised": CORE | {"config", "errors", "networks", "optimizers", "supervised"},
     "datasets": {"config", "datasets", "errors", "extras"},
     "errors": set(),
@@ -167,10 +170,10 @@ TORCH_FREE = {
     "errors", "schedules", "families", "presets", "config", "flags", "spaces", "environments", "run_directory",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_environments",
-    "benchmarks.cli_mathematics", "compare", "benchmarks", "envs", "cell", "resolve",
+    "benchmarks.cli_mathematics", "benchmarks.cli_robustness", "compare", "benchmarks", "envs", "cell", "resolve",
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
     "compare.wandb_sweep", "progress", "sb3", "sb3.settings", "supervised", "supervised.config",
-    "active", "active.config", "active.labels", "calibrate", "calibrate.cli", "calibrate.config",
+    "active", "active.config", "active.labels", "calibrate", "calibrate.cli", "calibrate.config", "robustness", "robustness.config",
     "datasets", "datasets.data", "datasets.label_noise", "datasets.population", "datasets.sources", "datasets.splits",
     "datasets.tables", "datasets.thinning",
 }  # fmt: skip
@@ -337,6 +340,7 @@ def test_all_names_exist(name):
         ],
         "calibration": ["proper_readout", "TemperatureScaler", "calibration_report", "CalibrationReport"],
         "datasets": ["Dataset", "load", "from_arrays", "split", "folds", "with_label_noise"],
+        "robustness": ["fgsm", "pgd", "robustness_curve", "masking_flags", "corruption_curve", "AdversarialRows"],
         "losses": ["entropic_loss", "entropic_cross_entropy", "EntropicCrossEntropy"],
         "agents": ["A2C", "PPO", "A2CConfig", "PPOConfig"],
     }.items(),
