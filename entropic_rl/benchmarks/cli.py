@@ -15,6 +15,7 @@ from entropic_rl.allocation import keep_freed_memory
 from entropic_rl.benchmarks import cli_active as active
 from entropic_rl.benchmarks import cli_environments as environments
 from entropic_rl.benchmarks import cli_mathematics as mathematics
+from entropic_rl.benchmarks import cli_robustness as robustness
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, UserError
 from entropic_rl.flags import Parser, add_settings
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_comparisons(choices, settings)
     mathematics.add(choices)
     active.add(choices)
+    robustness.add(choices)
     try:
         args = parser.parse(words)
         if getattr(args, "show_config", False):
@@ -244,6 +246,7 @@ _MEASUREMENTS = {
     **environments.MEASUREMENTS,
     **mathematics.MEASUREMENTS,
     **active.MEASUREMENTS,
+    **robustness.MEASUREMENTS,
     "comparison": _comparison,
     "batch": _batch,
     "memory": _memory,
