@@ -1,4 +1,6 @@
-"""The command line: ``train``, ``compare``, ``evaluate``, ``calibrate``; ``scripts/*.py`` are doors to the same verbs.
+"""The command line: ``train``, ``compare``, ``evaluate``, ``calibrate``, ``robustness``.
+
+``scripts/*.py`` are doors to the same verbs.
 
 Settings are read and checked before torch is imported, so that ``--help`` and every mistake answer at once. Exit codes:
 0 done, 2 a mistake of the user's (one line says which), 130 interrupted.
@@ -157,11 +159,19 @@ def calibrate(prog: str, arguments: Sequence[str]) -> int:
     return run_calibration(prog, arguments)
 
 
+def robustness(prog: str, arguments: Sequence[str]) -> int:
+    """Train classifiers over entropy coefficients, attack them, and report what withstands."""
+    from entropic_rl.robustness.cli import robustness as run_attacks
+
+    return run_attacks(prog, arguments)
+
+
 _VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {
     "train": train,
     "compare": compare,
     "evaluate": evaluate,
     "calibrate": calibrate,
+    "robustness": robustness,
 }
 
 
@@ -193,7 +203,7 @@ def _choose_verb(arguments: list[str]) -> tuple[str, list[str]]:
     parser = Parser(
         prog="entropic-rl",
         description="Entropy-regularised learning.",
-        usage="%(prog)s {train,compare,evaluate,calibrate} ...",
+        usage="%(prog)s {train,compare,evaluate,calibrate,robustness} ...",
     )
     parser.add_argument("--version", action="version", version=metadata.version("entropic-rl"))
     parser.add_argument("verb", choices=list(_VERBS), help="what to do; each has its own --help")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from typing_extensions import Doc
 
 from entropic_rl.config import Count, Finite, Natural, NonNegative, Positive, settings
+from entropic_rl.supervised.config import FitConfig
 
-__all__ = ["AttackConfig", "RobustnessConfig"]
+__all__ = ["AttackConfig", "RobustnessConfig", "Settings"]
 
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -64,3 +66,24 @@ class RobustnessConfig:
                 raise ValueError(f"{name}: expected different numbers, got {' '.join(f'{v:g}' for v in values)}")
         if self.box and not (len(self.box) == 2 and self.box[0] < self.box[1]):
             raise ValueError(f"box: expected LOW HIGH with LOW < HIGH, got {' '.join(f'{v:g}' for v in self.box)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that was asked for.
+
+    Attributes:
+        config: data, radii and corruptions.
+        attack: how hard.
+        fit: training.
+        ent_coefs: as they were given.
+        n_seeds: S.
+        shown: all of these by name, as they are written down.
+    """
+
+    config: RobustnessConfig
+    attack: AttackConfig
+    fit: FitConfig
+    ent_coefs: list[float | str]
+    n_seeds: int
+    shown: dict[str, Any]
