@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from entropic_rl.benchmarks import robust_training
 from entropic_rl.benchmarks.cli import main
 from entropic_rl.benchmarks.robustness import MASKS, planted
 from entropic_rl.robustness import AttackConfig, masking_flags, pgd, robustness_curve
@@ -32,19 +33,19 @@ def test_planted_masks_are_flagged_and_plain_nets_are_not(nets, mask):
 
 def test_saturated_logits_have_dead_gradients_and_fall_to_the_margin(nets):
     network, surrogate, x, y = nets
-    curve = robustness_curve(MASKS["logits x 100"](network), x, y, eps=[0.2], box=(0, 1), config=QUICK)
+    saturated = MASKS["logits x 100"](network)
+    curve = robustness_curve(saturated, x, y, eps=[0.2], box=(0, 1), config=QUICK, surrogate=surrogate)
     flags = masking_flags(curve)
     assert flags.dead_gradients.raised
     assert flags.cross_entropy_is_weak.raised
-    assert not flags.transfer_beats_white_box.raised  # nobody was asked
-    assert flags.transfer_beats_white_box.sentence == "no other model was given"
+    assert flags.transfer_beats_white_box.raised
     plain = robustness_curve(network, x, y, eps=[0.2], box=(0, 1), config=QUICK)
     assert (curve.accuracy("pgd cross-entropy") > 0.5).all()
     torch.testing.assert_close(curve.accuracy("pgd margin"), plain.accuracy("pgd margin"), atol=0.02, rtol=0.0)
     torch.testing.assert_close(curve.accuracy("pgd dlr"), plain.accuracy("pgd dlr"), atol=0.02, rtol=0.0)
-    flags = masking_flags(robustness_curve(MASKS["logits x 100"](network), x, y, eps=[0.2], config=QUICK,
-                                           surrogate=surrogate))  # fmt: skip
-    assert flags.transfer_beats_white_box.raised
+    unasked = masking_flags(plain).transfer_beats_white_box
+    assert not unasked.raised
+    assert unasked.sentence == "no other model was given"
 
 
 def test_random_answers_are_seen(nets):
@@ -74,7 +75,10 @@ def test_attack_is_as_strong_as_foolbox(nets, norm, eps):
 ATTACKS, MASKING = ["attacks", "--seeds", "1"], ["masking", "--trials", "1", "--eps", "0.1"]
 
 
-@pytest.mark.parametrize(("arguments", "start"), [(ATTACKS, "| what must hold"), (MASKING, "| networks |")])
+@pytest.mark.parametrize(
+    ("arguments", "start"),
+    [pytest.param(ATTACKS, "| what must hold", marks=pytest.mark.slow), (MASKING, "| networks |")],
+)
 def test_measurements_are_printed_as_tables(arguments, start, monkeypatch, capsys):
     monkeypatch.setattr("entropic_rl.benchmarks.robustness._EPOCHS", 2)
     monkeypatch.setattr("entropic_rl.robustness.curves.AttackConfig", lambda: QUICK)
@@ -84,6 +88,19 @@ def test_measurements_are_printed_as_tables(arguments, start, monkeypatch, capsy
     assert len({line.count("|") for line in lines}) == 1
 
 
+def test_entropy_and_adversarial_training_are_measured_together(monkeypatch, capsys):
+    case = robust_training.Case({"data": "digits", "n": 300, "eps": (0.0, 0.1), "adversarial": (0.1,)}, (0.0, 1.0),
+                                {"n_epochs": 2, "net_arch": (4,)})  # fmt: skip
+    monkeypatch.setitem(robust_training.CASES, "small", case)
+    monkeypatch.setattr(robust_training, "AttackConfig", lambda: QUICK)
+    assert main(["robustness", "--cases", "small", "--seeds", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [len([line for line in lines if line.startswith(f"| {name} |")]) for name in
+            ("ent_coef 0", "ent_coef 1", "adversarial 0.1")] == [3, 4, 4]  # fmt: skip
+
+
 def test_measurements_of_nothing_are_refused(capsys):
+    assert main(["robustness", "--cases", "digit"]) == 2
+    assert "expected some of 'digits, L-infinity'" in capsys.readouterr().err
     assert main(["masking", "--trials", "0"]) == 2
     assert "--trials: expected at least 1, got 0" in capsys.readouterr().err

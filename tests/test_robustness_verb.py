@@ -2,13 +2,16 @@
 
 import csv
 import json
+import re
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from entropic_rl.cli import main
-from entropic_rl.plots import plot_accuracy_curves
+from entropic_rl.errors import ConfigError
+from entropic_rl.plots import plot_accuracy_curves, plot_attacks
 from entropic_rl.robustness.analysis import GroupResult, Results, analyse, caveats, verdict
 from entropic_rl.robustness.config import AttackConfig, RobustnessConfig, Settings
 from entropic_rl.robustness.experiment import attack, groups_of, sample, train
@@ -168,11 +171,30 @@ def test_pictures_hold_every_group(done):
         assert all(f'id="s{i}-' in drawing for i in range(3))
 
 
-def test_pictures_of_nothing_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least one"):
-        plot_accuracy_curves(tmp_path / "x.svg", [0.0], {}, xlabel="radius")
-    with pytest.raises(ValueError, match=r"finite accuracies \[1, S\]"):
-        plot_accuracy_curves(tmp_path / "x.svg", [0.0], {"a": {"b": [[np.nan]]}}, xlabel="radius")
+def test_differences_are_paired_and_lie_below(tmp_path):
+    values = np.random.default_rng(0).uniform(size=(2, 5))
+    panels = {"one": {"a": values, "b": values + 0.1}, "two": {"a": values, "b": values - 0.1}}
+    plot_accuracy_curves(tmp_path / "x.svg", [0.0, 0.1], panels, xlabel="radius", beside="a")
+    drawing = (tmp_path / "x.svg").read_text()
+    assert "points above a" in drawing
+    assert len(re.findall(r'id="s0-\d+-\d+-0"', drawing)) == 2  # a series has no difference to itself
+    assert len(re.findall(r'id="s1-\d+-\d+-0"', drawing)) == 4
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (partial(plot_accuracy_curves, x=[0.0], panels={}, xlabel="x"), "at least one"),
+        (partial(plot_accuracy_curves, x=[0.0], panels={"a": {"b": [[np.nan]]}}, xlabel="x"), r"accuracies \[1, S\]"),
+        (partial(plot_accuracy_curves, x=[0.0], panels={"a": {"b": [[1.0]]}}, xlabel="x", beside="c"), "got 'c'"),
+        (partial(plot_attacks, accuracies={}), "at least one series"),
+        (partial(plot_attacks, accuracies={"a": {"x": [1.0]}, "b": {"y": [1.0]}}), "the same attacks"),
+        (partial(plot_attacks, accuracies={"a": {"x": [[1.0]]}}), r"accuracies \[S\]"),
+    ],
+)
+def test_pictures_of_nothing_are_refused(draw, words, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        draw(tmp_path / "x.svg")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ def add(choices: Any) -> None:
     masking.add_argument("--trials", type=int, default=20, metavar="N", help="networks of each kind [20]")
     masking.add_argument("--eps", nargs="+", type=float, default=[0.0, 0.05, 0.1, 0.2], metavar="X",
                          help="radii in L-infinity [0 0.05 0.1 0.2]")  # fmt: skip
+    withstanding = choices.add_parser("robustness", help="accuracy under attack by entropy coefficient; one thread")
+    withstanding.add_argument("--cases", nargs="+", metavar="NAME", help="[all]")
+    withstanding.add_argument("--seeds", type=int, default=10, metavar="N", help="paired trainings of each [10]")
 
 
 def _attacks(args: Namespace) -> int:
@@ -46,6 +49,19 @@ def _masking(args: Namespace) -> int:
     return 0
 
 
+def _robustness(args: Namespace) -> int:
+    from entropic_rl.benchmarks.robust_training import CASES, withstanding_table
+
+    cases = args.cases or list(CASES)
+    unknown = [name for name in cases if name not in CASES]
+    if unknown:
+        raise ConfigError(f"--cases: expected some of {', '.join(map(repr, CASES))}, got {unknown[0]!r}")
+    _prepare(args.seeds, "--seeds")
+    for name in cases:
+        print(f"{name}:\n\n{withstanding_table(name, args.seeds)}\n", flush=True)
+    return 0
+
+
 def _prepare(count: int, name: str) -> None:
     """One thread, and something to do."""
     import torch
@@ -55,4 +71,4 @@ def _prepare(count: int, name: str) -> None:
     torch.set_num_threads(1)
 
 
-MEASUREMENTS = {"attacks": _attacks, "foolbox": _foolbox, "masking": _masking}
+MEASUREMENTS = {"attacks": _attacks, "foolbox": _foolbox, "masking": _masking, "robustness": _robustness}

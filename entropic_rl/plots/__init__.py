@@ -2,12 +2,13 @@
 
 from entropic_rl.plots.calibration import plot_coefficient_response, plot_entropies, plot_reliability
 from entropic_rl.plots.environment import plot_environment
-from entropic_rl.plots.robustness import plot_accuracy_curves
+from entropic_rl.plots.robustness import plot_accuracy_curves, plot_attacks
 from entropic_rl.plots.run import plot_run
 from entropic_rl.plots.uncertainty import plot_uncertainty
 
 __all__ = [
     "plot_accuracy_curves",
+    "plot_attacks",
     "plot_coefficient_response",
     "plot_entropies",
     "plot_environment",

@@ -94,7 +94,10 @@ def corruption_curve(
     found = {}
     with at_rest(model, rows) as victim:
         for kind in CORRUPTIONS:
-            moved = [corrupt(rows.x, kind, severity, Stream(seeds, kind), box=box) for severity in severities]
+            moved = [
+                corrupt(rows.x, kind, severity, Stream(seeds, kind, device=rows.x.device), box=box)
+                for severity in severities
+            ]
             found[kind] = torch.stack([(~fooled_by(victim.logits(z), rows.y)).double().mean(-1) for z in moved])
     return found
 

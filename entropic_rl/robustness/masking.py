@@ -16,8 +16,9 @@ from entropic_rl.robustness.curves import Curve
 
 __all__ = ["Flag", "MaskingFlags", "masking_flags"]
 
-_MARGIN, _LOSS_MARGIN = 0.01, 0.05  # beyond chance of a row or two; losses differ a little on every model
-_DEAD, _FAR, _UNSTEADY = 0.01, 0.01, 0.0
+_MARGIN, _LOSS_MARGIN = 0.01, 0.05  # losses differ a little on every model
+_ROWS = 2.5  # by fewer than three rows attacks may differ by chance, however few there are
+_DEAD, _UNSTEADY = 0.01, 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ def masking_flags(curve: Curve, run: int = 0) -> MaskingFlags:
 
     Attacks are compared with PGD on the cross-entropy, the attack that most people report.
     """
-    evidence = curve.evidence
+    evidence, chance = curve.evidence, _ROWS / curve.fooled["fgsm"].shape[-1]
+    margin, loss_margin = max(_MARGIN, chance), max(_LOSS_MARGIN, chance)
     dead, far, unsteady = (float(v[run]) for v in (evidence.dead, evidence.far, evidence.unsteady))
     white = _accuracy(curve, "pgd cross-entropy", run)
     alone, single = _accuracy(curve, "pgd iterates", run), _accuracy(curve, "fgsm", run)
@@ -97,17 +99,17 @@ def masking_flags(curve: Curve, run: int = 0) -> MaskingFlags:
     return MaskingFlags(
         Flag("dead gradients", dead, _DEAD,
              f"{_percent(dead)} of the rows have a gradient of the cross-entropy that is zero or not finite"),
-        Flag("FGSM beats PGD", by["fgsm"], _MARGIN,
+        Flag("FGSM beats PGD", by["fgsm"], margin,
              f"one step fools {_points(by['fgsm'])} more rows than PGD's iterates{at['fgsm']}"),
-        Flag("accuracy far away", far, _FAR,
+        Flag("accuracy far away", far, margin,
              f"PGD on the cross-entropy leaves {_percent(far)} accuracy at {evidence.far_eps:.3g}, where any row can "
              "become any other"),
-        Flag("black box beats white box", by["black"], _MARGIN,
+        Flag("black box beats white box", by["black"], margin,
              f"noise or random search fools {_points(by['black'])} more than PGD on the cross-entropy{at['black']}"),
-        Flag("transfer beats white box", by["transfer"], _MARGIN,
+        Flag("transfer beats white box", by["transfer"], margin,
              f"rows made for another model fool {_points(by['transfer'])} more than PGD on the cross-entropy"
              f"{at['transfer']}" if lent else "no other model was given"),
-        Flag("cross-entropy is weak", by["loss"], _LOSS_MARGIN,
+        Flag("cross-entropy is weak", by["loss"], loss_margin,
              f"PGD on the margin or DLR fools {_points(by['loss'])} more rows than on the cross-entropy{at['loss']}"),
         Flag("unsteady answers", unsteady, _UNSTEADY,
              f"{_percent(unsteady)} of the rows get other logits when asked for again"),

@@ -12,7 +12,7 @@ import yaml
 
 from entropic_rl.compare.words import enumeration, p_value
 from entropic_rl.page import Picture, Row, Table, command_line, drawn, legend, render_page, screen_table
-from entropic_rl.plots import plot_accuracy_curves
+from entropic_rl.plots import plot_accuracy_curves, plot_attacks
 from entropic_rl.progress import make_console
 from entropic_rl.robustness.analysis import CUSTOMARY, Results, as_json, caveats, percent, verdict
 from entropic_rl.robustness.curves import STRONGEST
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["group_table", "pictures", "print_report", "write_report"]
 
-# As they are shown, the strongest last; noise, which is weaker than all, and PGD's iterates alone are in the files.
+# As they are shown, the strongest last; PGD's iterates alone are for the flags.
 _ATTACKS = {
-    "random search": "random search",
+    "noise": "noise",
     "transfer": "transfer",
     "fgsm": "FGSM",
+    "random search": "random search",
     CUSTOMARY: "PGD, cross-entropy",
     "pgd margin": "PGD, margin",
     "pgd dlr": "PGD, DLR",
@@ -113,27 +114,30 @@ def pictures(results: Results) -> list[Picture]:
     shown = {"PGD on the cross-entropy": CUSTOMARY, "all attacks together": STRONGEST}
     compared = {title: {g.name: g.accuracy[name] for g in results.groups} for title, name in shown.items()}
     attacks = {
-        group.name: {label: group.accuracy[name] for name, label in _ATTACKS.items() if name in group.accuracy}
+        group.name: {label: group.accuracy[name][results.middle] for name, label in _ATTACKS.items()
+                     if name in group.accuracy}
         for group in results.groups
-    }
+    }  # fmt: skip
     kinds = list(results.reference.corrupted)
     corrupted = {kind: {group.name: group.corrupted[kind] for group in results.groups} for kind in kinds}
+    reference = results.reference.name if len(results.groups) > 1 else None
     return [
         Picture(
             "robustness",
             "What withstands",
-            "Accuracy over the radius of the attack, means over seeds with 95 % intervals. Left: what is customarily "
-            "reported. Right: what is left when every attack may try. A line that is higher on the left alone only "
-            "looks robust.",
-            drawn(partial(plot_accuracy_curves, x=results.eps, panels=compared, xlabel=radius, columns=2)),
+            "Accuracy over the radius of the attack, and below it beside the first training, paired by seed; means "
+            "over seeds with 95 % intervals. Left: what is customarily reported. Right: what is left when every attack "
+            "may try. A line that is above on the left alone only looks robust.",
+            drawn(partial(plot_accuracy_curves, x=results.eps, panels=compared, xlabel=radius, columns=2,
+                          beside=reference)),
             wide=True,
         ),
         Picture(
             "attacks",
-            "By which attack",
-            "The lowest line counts. Where a search without gradients, rows of another model or another loss lie below "
-            "PGD on the cross-entropy, its gradient is masked.",
-            drawn(partial(plot_accuracy_curves, x=results.eps, panels=attacks, xlabel=radius, groups="panels")),
+            f"By which attack, within {results.eps[results.middle]:g}",
+            "The leftmost dot of a line counts. Where a search without gradients, rows of another model or another "
+            "loss lie left of PGD on the cross-entropy, its gradient is masked.",
+            drawn(partial(plot_attacks, accuracies=attacks)),
             wide=True,
         ),
         Picture(
@@ -143,7 +147,7 @@ def pictures(results: Results) -> list[Picture]:
             drawn(partial(plot_accuracy_curves, x=results.severities, panels=corrupted, xlabel="severity")),
             wide=True,
         ),
-    ]
+    ]  # fmt: skip
 
 
 def group_table(results: Results) -> Table:
