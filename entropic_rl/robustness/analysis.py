@@ -176,11 +176,12 @@ def _hardened(results: Results) -> list[str]:
             continue
         k = int(np.abs(np.array(results.eps) - group.adversarial).argmin())
         best = max(ordinary, key=lambda other: other.accuracy[STRONGEST][k].mean())
-        said.append(
-            f"Adversarial training within {group.adversarial:g} leaves {_short(group.estimate(k))} % at "
-            f"{results.eps[k]:g}, the best without it ({best.name}) {_short(best.estimate(k))} %; clean accuracies "
-            f"are {_clean(results, group)} and {_clean(results, best)} %."
-        )
+        left, there = _short(group.estimate(k)), f"{results.eps[k]:g}"
+        text = (f"Adversarial training within {group.adversarial:g} leaves {left} % at {there}, the best without it "
+                f"({best.name}) {_short(best.estimate(k))} %")  # fmt: skip
+        if results.eps[0] == 0.0:
+            text += f"; clean accuracies are {_short(group.estimate(0))} and {_short(best.estimate(0))} %"
+        said.append(f"{text}.")
     return said
 
 
@@ -195,12 +196,6 @@ def _masked(results: Results) -> list[str]:
         quiet = enumeration([group.name for group in results.groups if not group.raised()])
         said.append(f"No sign of masked gradients: {quiet}.")
     return said
-
-
-def _clean(results: Results, group: GroupResult) -> str:
-    if results.eps[0] > 0.0:
-        return "unmeasured (no radius 0)"
-    return _short(group.estimate(0))
 
 
 def _difference(results: Results, group: GroupResult, k: int) -> str:
