@@ -58,6 +58,8 @@ def plot_accuracy_curves(
     if beside is not None and not all(beside in lines for lines in found.values()):
         raise ConfigError(f"beside: expected a series of every panel, got {beside!r}")
     names = list(dict.fromkeys(name for lines in found.values() for name in lines))
+    least = min(values.mean(1).min() for lines in found.values() for values in lines.values())
+    bottom = 10 * math.floor(10.0 * least) - 2
     columns = len(panels) if beside is not None else min(columns, len(panels))
     rows = math.ceil(len(panels) / columns) * (1 if beside is None else 2)
     panel = 3.0 if columns > 2 else 4.1
@@ -68,7 +70,7 @@ def plot_accuracy_curves(
             for name, values in lines.items():
                 _draw_line(axes, x, 100.0 * values, names.index(name), len(names))
             axes.set_title(title, fontsize=10.5)
-            axes.set_ylim(-2, 102)
+            axes.set_ylim(bottom, 102)
             if place % columns == 0:
                 axes.set_ylabel("accuracy (%)")
         if beside is not None:
