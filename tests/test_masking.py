@@ -16,7 +16,7 @@ QUICK = AttackConfig(n_steps=15, n_restarts=1, n_queries=60, n_noise=3)
 
 @pytest.fixture(scope="module")
 def nets():
-    return planted(range(3), n_epochs=20)
+    return planted(range(3), n_epochs=10)
 
 
 @pytest.mark.parametrize("mask", MASKS)

@@ -273,11 +273,11 @@ def test_corruption_curves_begin_at_clean_accuracy(digits):
 
 
 def test_adversarial_training_leaves_runs_of_radius_zero_alone_and_hardens_the_others():
-    plain, x, y = fitted(seeds=(0, 0))
-    mixed, _, _ = fitted(seeds=(0, 0), eps=(0.0, 0.1))
+    plain, x, y = fitted(seeds=(0, 0), n_epochs=6)
+    mixed, _, _ = fitted(seeds=(0, 0), eps=(0.0, 0.1), n_epochs=6)
     torch.testing.assert_close(mixed.values[0], plain.values[0], atol=1e-4, rtol=0.0)
     before, after = pgd(mixed, x, y, eps=0.1, box=(0, 1)).accuracy
-    assert after > before + 0.1
+    assert after > before + 0.05
 
 
 # Bad input
