@@ -174,7 +174,8 @@ TORCH_FREE = {
     "benchmarks.cli_mathematics", "benchmarks.cli_robustness", "compare", "benchmarks", "envs", "cell", "resolve",
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
     "compare.wandb_sweep", "progress", "sb3", "sb3.settings", "supervised", "supervised.config",
-    "active", "active.config", "active.labels", "calibrate", "calibrate.cli", "calibrate.config", "robustness", "robustness.cli", "robustness.config",
+    "active", "active.config", "active.labels", "calibrate", "calibrate.cli", "calibrate.config",
+    "robustness", "robustness.cli", "robustness.config",
     "datasets", "datasets.data", "datasets.label_noise", "datasets.population", "datasets.sources", "datasets.splits",
     "datasets.tables", "datasets.thinning",
 }  # fmt: skip
