@@ -100,6 +100,7 @@ MAY_IMPORT = {
     "progress": set(),
     "page": {"plots"},
     "plots": {"plots"},
+    "plots.active": {"errors", "plots"},
     "plots.calibration": {"calibration", "errors", "plots"},
     "plots.robustness": {"errors", "plots"},
     "plots.uncertainty": {"calibration", "entropy", "errors", "plots"},
