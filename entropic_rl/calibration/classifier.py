@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor, nn
+from sklearn.utils.validation import validate_data
+from torch import nn
 
-from entropic_rl.calibration.estimator import EntropicEstimator, check_weights
-from entropic_rl.calibration.readout import proper_readout
+from entropic_rl.calibration.estimator import check_weights
+from entropic_rl.calibration.probabilistic import ProbabilisticClassifier
 from entropic_rl.calibration.temperature import TemperatureScaler
 from entropic_rl.errors import ConfigError
 from entropic_rl.supervised.tasks import Classification
 
-__all__ = ["READOUTS", "EntropicClassifier"]
-
-READOUTS = ("raw", "proper", "temperature")
+__all__ = ["EntropicClassifier"]
 
 
-class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[misc]
+class EntropicClassifier(ProbabilisticClassifier):
     """A classifier fitted by ``CE - ent_coef H(p)``: multi-layer perceptron by default, any ``nn.Module`` if given.
 
     Positive coefficients leave it less confident than its data by a known amount; the read-out says what is made of
@@ -149,18 +145,7 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
         scaler = TemperatureScaler(prior_precision=self.temperature_prior)
         features, target = self._checked(X, y, classes=None)
         weight = self._weights(features, target, sample_weight)
-        fitting = self._begin(config, Classification(config.label_smoothing), len(self.classes_))
-        table = self._table(fitting, features, target, weight)
-        scaled = self.readout == "temperature"
-        rows, held_out = self._rows(len(features), target, weight, hold_out=scaled or config.early_stopping)
-        self._train(fitting, table, rows, held_out if config.early_stopping else None)
-        self._scaler: TemperatureScaler | None = None
-        if scaled and held_out is not None:
-            own = held_out.numpy()
-            share = None if weight is None else weight[own] / weight[own].mean()
-            self._scaler = scaler.fit(self._log_mixture(features[own]), target[own], share)
-        self.temperature_ = 1.0 if self._scaler is None else self._scaler.temperature
-        return self
+        return self._learn(config, scaler, features, target, weight)
 
     def partial_fit(
         self,
@@ -200,45 +185,6 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
         self._scaler, self.temperature_ = None, 1.0
         return self
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities ``[N, C]`` in the order of ``classes_``, read out, members and samples averaged."""
-        return np.exp(self.predict_log_proba(X))
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The likeliest label of each row, ``[N]``."""
-        columns = self.predict_proba(X).argmax(1)
-        return self.classes_[columns]
-
-    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Logarithms of :meth:`predict_proba`, finite where a probability rounds to 0.
-
-        Raises:
-            ValueError: the read-out was made the temperature after training, which held out no rows for it.
-        """
-        return self._tempered(self._log_mixture(self._features(X))).numpy()
-
-    def log_proba(self, x: Tensor) -> Tensor:
-        """:meth:`predict_log_proba` of a tensor ``[N, D]``, differentiable with respect to it; float64, ``[N, C]``.
-
-        Raises:
-            ConfigError: ``x`` has other features than those of the training.
-        """
-        check_is_fitted(self)
-        if x.ndim != 2 or x.shape[1] != self.n_features_in_:
-            raise ConfigError(f"x: expected rows [N, {self.n_features_in_}], got {tuple(x.shape)}")
-        return self._tempered(_mixed(self._read(self._answers(x.to(self._network.values)))))
-
-    def member_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities of each member and sample of dropout before they are averaged, ``[M, N, C]``; no temperature.
-
-        Their disagreement is what is not known for want of data: ``H(mean p) - mean H(p)``.
-        """
-        return self._readouts(self._features(X)).exp().numpy()
-
-    def embed(self, X: ArrayLike) -> NDArray[np.float64]:
-        """What the last layer of the first member sees of ``X [N, D]``, ``[N, D']``."""
-        return self._embeddings(self._features(X)).numpy()
-
     def _checked(
         self, X: ArrayLike, y: ArrayLike, *, classes: NDArray[Any] | None, first: bool = True
     ) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -269,41 +215,3 @@ class EntropicClassifier(ClassifierMixin, EntropicEstimator):  # type: ignore[mi
             if not (weight >= 0.0).all() or not weight.any():
                 raise ConfigError(f"class_weight: expected weights >= 0, not all 0 of rows, got {self.class_weight}")
         return weight
-
-    def _check_readout(self) -> None:
-        if self.readout not in READOUTS:
-            raise ConfigError(f"readout: expected one of {', '.join(READOUTS)}, got {self.readout!r}")
-
-    def _features(self, X: ArrayLike) -> NDArray[Any]:
-        check_is_fitted(self)
-        return validate_data(self, X, reset=False, dtype=np.float64)
-
-    def _readouts(self, X: NDArray[Any]) -> Tensor:
-        """Log-probabilities of every member and sample, ``[M, N, C]``."""
-        return self._read(self._outputs(X))
-
-    def _read(self, logits: Tensor) -> Tensor:
-        """Logits of every member and sample as log-probabilities, ``[M, N, C]``."""
-        self._check_readout()
-        if self.readout != "proper":
-            return logits.log_softmax(-1)
-        coefs = self.ent_coef_
-        rows = [proper_readout(z, ent_coef=coefs[i % len(coefs)]) for i, z in enumerate(logits)]
-        return torch.stack(rows).log()
-
-    def _log_mixture(self, X: NDArray[Any]) -> Tensor:
-        """Log-probabilities, members and samples averaged, ``[N, C]``."""
-        return _mixed(self._readouts(X))
-
-    def _tempered(self, log_p: Tensor) -> Tensor:
-        """Log-probabilities at the temperature, if that is the read-out, ``[N, C]``."""
-        if self.readout == "temperature":
-            if self._scaler is None:
-                raise ConfigError("readout: no temperature was fitted; call fit again, which holds out rows for it")
-            log_p = self._scaler.transform(log_p)
-        return log_p.log_softmax(-1)
-
-
-def _mixed(log_p: Tensor) -> Tensor:
-    """``[M, N, C]`` averaged as probabilities, ``[N, C]``."""
-    return log_p.logsumexp(0) - math.log(len(log_p))

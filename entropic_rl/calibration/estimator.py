@@ -21,7 +21,7 @@ from entropic_rl.errors import ConfigError
 from entropic_rl.progress import EpochProgress
 from entropic_rl.streams import Stream
 from entropic_rl.supervised.config import FitConfig
-from entropic_rl.supervised.fitting import Fitting, Table
+from entropic_rl.supervised.fitting import Extra, Fitting, Table
 from entropic_rl.supervised.networks import Modules, Network, Perceptrons
 from entropic_rl.supervised.tasks import Task
 
@@ -106,8 +106,14 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_network")
 
-    def _begin(self, config: FitConfig, task: Task, n_outputs: int) -> Fitting:
-        """Networks as they begin, and what will train them."""
+    def _begin(
+        self,
+        config: FitConfig,
+        task: Task,
+        n_outputs: int,
+        extra: Callable[[Network, Sequence[int]], Extra] | None = None,
+    ) -> Fitting:
+        """Networks as they begin, and what will train them; ``extra`` makes a term of the loss beside the data's."""
         seeds = check_random_state(self.random_state).randint(2**31, size=self.n_members).tolist()
         here: dict[str, Any] = {"device": _device(config.device), "dtype": getattr(torch, config.dtype)}
         network: Network
@@ -118,7 +124,7 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         else:
             network = Modules(_maker(self.module, self.n_members), self.n_features_in_, n_outputs, seeds, **here)
         self._sampling_seed = seeds[0]
-        return Fitting(network, task, config, seeds)
+        return Fitting(network, task, config, seeds, extra=None if extra is None else extra(network, seeds))
 
     def _train(self, fitting: Fitting, table: Table, rows: Tensor, held_out: Tensor | None) -> None:
         """Fit all members on the same ``rows [n]``, with a bar if asked."""

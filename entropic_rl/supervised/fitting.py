@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from entropic_rl.supervised.config import FitConfig
 from entropic_rl.supervised.networks import Network
 from entropic_rl.supervised.tasks import Task
 
-__all__ = ["Fitting", "Table"]
+__all__ = ["Extra", "Fitting", "Table"]
 
 _INITIAL = 0.1  # what a steered entropy weight begins with
 
@@ -38,6 +38,13 @@ class Table:
     weight: Tensor | None = None
 
 
+class Extra(Protocol):
+    """What training pays for beside its table: a term over rows of its own, without labels say."""
+
+    def __call__(self, network: Network, progress: float, noise: Stream) -> Tensor:
+        """The term of each run, ``[R]``, added to its loss; ``progress`` is the share of training done, in [0, 1)."""
+
+
 class Fitting:
     """Training of R networks, each on its own rows of one table, with its own entropy weight.
 
@@ -51,6 +58,7 @@ class Fitting:
         seeds: R, of minibatches and dropout.
         ent_coefs: R; the configuration's for all if None.
         perturb: moves the rows ``[R, B, D]`` of every minibatch, given their targets, before they are learned from.
+        extra: a term that is added to every minibatch's loss; none if None. Early stopping does not look at it.
 
     Attributes:
         history: per epoch, ``[R]`` each: ``loss``, ``ent_coef``, and ``validation_loss`` with early stopping.
@@ -66,10 +74,12 @@ class Fitting:
         ent_coefs: Sequence[float | str] | None = None,
         *,
         perturb: Callable[[Tensor, Tensor], Tensor] | None = None,
+        extra: Extra | None = None,
     ) -> None:
         values = network.values
         here: dict[str, Any] = {"device": values.device, "dtype": values.dtype}
-        self.network, self._task, self._config, self._perturb = network, task, config, perturb
+        self.network, self._task, self._config = network, task, config
+        self._perturb, self._extra = perturb, extra
         specs = [config.ent_coef] * len(seeds) if ent_coefs is None else list(ent_coefs)
         self._ent_coef = EntropyCoefficient(
             specs, target=0.0, controller=ProportionalIntegral, initial=_INITIAL, **here
@@ -165,6 +175,8 @@ class Fitting:
         if table.weight is not None and mean_weight is not None:
             losses = losses * (_take(table.weight, batch) / mean_weight.unsqueeze(1))
         loss = losses.mean(1)
+        if self._extra is not None:
+            loss = loss + self._extra(network, progress, self._noise)
         network.backward(loss)
         self._regularise()
         if self._config.max_grad_norm is not None:
