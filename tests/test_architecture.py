@@ -87,6 +87,8 @@ MAY_IMPORT = {
     | {"progress", "run_directory", "streams", "supervised", "tracking"},
     "active.acquisition": {"entropy", "errors", "streams"},
     "active.batches": {"active", "entropy", "errors", "streams"},
+    "few_labels": BASE
+    | {"calibration", "config", "entropy", "few_labels", "losses", "networks", "optimizers", "streams", "supervised"},
     "calibrate": BASE
     | {"allocation", "calibrate", "calibration", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
     | {"run_directory", "supervised", "tracking"},

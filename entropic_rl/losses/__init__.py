@@ -14,6 +14,7 @@ from entropic_rl.losses.supervised import (
     entropic_gaussian_nll,
     focal_loss,
 )
+from entropic_rl.losses.unlabeled import unlabeled_loss
 
 __all__ = [
     "EntropicCrossEntropy",
@@ -27,5 +28,6 @@ __all__ = [
     "entropic_loss",
     "focal_loss",
     "policy_gradient_loss",
+    "unlabeled_loss",
     "value_loss",
 ]
