@@ -118,11 +118,10 @@ class ParameterRows:
         parts = torch.autograd.grad(loss.sum(), views, allow_unused=True, materialize_grads=True)
         torch.cat([part.flatten(1) for part in parts], 1, out=self.grads)
 
-    def double(self, rows: slice = slice(None)) -> ParameterRows:
-        """A copy in float64, of all rows or of some."""
-        values = self.values[rows]
-        twin = ParameterRows(self._shapes, len(values), device=values.device, dtype=torch.float64)
-        twin.values.copy_(values)
+    def take(self, rows: Tensor, dtype: torch.dtype) -> ParameterRows:
+        """Copies of ``rows [T]``, as often as they are named, in ``dtype``."""
+        twin = ParameterRows(self._shapes, len(rows), device=self.values.device, dtype=dtype)
+        twin.values.copy_(self.values[rows])
         return twin
 
     def named(self) -> dict[str, Tensor]:

@@ -69,6 +69,10 @@ class Perceptrons:
             scaled up.
         device: where parameters live.
         dtype: their type.
+
+    Attributes:
+        sizes: as given.
+        activation: as given.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Perceptrons:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.sizes, self.activation = tuple(sizes), activation
         self._n_layers, self._activation, self._dropout = len(sizes) - 1, ACTIVATIONS[activation], dropout
         shapes: dict[str, tuple[int, ...]] = {}
         for i, (n_in, n_out) in enumerate(pairwise(sizes)):
@@ -122,17 +127,20 @@ class Perceptrons:
 
     def __call__(self, x: Tensor, *, training: bool = False, noise: Stream | None = None) -> Tensor:
         """``x [R, B, in] -> [R, B, out]``; see :class:`Network`."""
-        return self._linear(self._n_layers - 1, self._hidden(x, training, noise))
+        return self._linear(self._n_layers - 1, self.hidden(x, training=training, noise=noise))
 
     def embed(self, x: Tensor) -> Tensor:
         """What the last layer sees, ``[R, B, in] -> [R, B, width]``; without hidden layers ``x`` itself."""
-        return self._hidden(x, training=False, noise=None)
+        return self.hidden(x)
 
     def _linear(self, i: int, x: Tensor) -> Tensor:
         return linear(x, self.params[f"{i}.weight"], self.params[f"{i}.bias"])
 
-    def _hidden(self, x: Tensor, training: bool, noise: Stream | None) -> Tensor:
-        for i in range(self._n_layers - 1):
+    def hidden(
+        self, x: Tensor, n_layers: int | None = None, *, training: bool = False, noise: Stream | None = None
+    ) -> Tensor:
+        """What the first ``n_layers`` hidden layers, or all, make of ``x [R, B, in]``, ``[R, B, width]``."""
+        for i in range(self._n_layers - 1 if n_layers is None else n_layers):
             x = self._linear(i, x)
             if i in self._means:
                 x = self._normalise(i, x, training)
@@ -176,11 +184,16 @@ class Perceptrons:
 
     def double(self, run: int | None = None) -> Perceptrons:
         """A copy in float64, of all runs or of one."""
-        rows = slice(None) if run is None else slice(run, run + 1)
+        everyone = torch.arange(len(self.values), device=self.values.device)
+        return self.take(everyone if run is None else everyone[run : run + 1], torch.float64)
+
+    def take(self, runs: Tensor, dtype: torch.dtype | None = None) -> Perceptrons:
+        """Copies of ``runs [T]``, as often as they are named, in ``dtype`` or as they are."""
+        dtype = dtype or self.values.dtype
         twin = copy.copy(self)
-        twin.params = self.params.double(rows)
-        twin._means = {i: mean[rows].to(torch.float64, copy=True) for i, mean in self._means.items()}
-        twin._variances = {i: var[rows].to(torch.float64, copy=True) for i, var in self._variances.items()}
+        twin.params = self.params.take(runs, dtype)
+        twin._means = {i: mean[runs].to(dtype) for i, mean in self._means.items()}
+        twin._variances = {i: var[runs].to(dtype) for i, var in self._variances.items()}
         return twin
 
 
