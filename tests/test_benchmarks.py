@@ -1,9 +1,11 @@
 """The measurements run, and count by their rules."""
 
+import numpy as np
 import pytest
+import torch
 
 from entropic_rl.agents import PPO, PPOConfig
-from entropic_rl.benchmarks import classifiers
+from entropic_rl.benchmarks import classifiers, few_labels, few_shot
 from entropic_rl.benchmarks.cli import main
 from entropic_rl.benchmarks.deep_sea import MAX_EPISODES, first_successes, play, score_table, solved_in_time
 from entropic_rl.benchmarks.environments import measure, speed_table
@@ -79,6 +81,50 @@ def test_scores_of_a_pool_are_timed(capsys):
     assert [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[2:]][-1] == "BALD"
 
 
+def test_rows_without_labels_are_measured_beside_supervised_training(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(few_labels._FIT, "n_epochs", 3)
+    monkeypatch.delitem(few_labels.METHODS, "self-training of the same network")
+    picture = tmp_path / "few.svg"
+    assert main(["few-labels", "--labels", "10", "30", "--seeds", "2", "--picture", str(picture)]) == 0
+    header, rule, *rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 2 * 5
+    assert {row.count("|") for row in (header, rule, *rows)} == {7}
+    assert picture.stat().st_size > 1000
+
+
+def test_shares_of_few_labels_have_no_row_in_common():
+    digits = few_labels.shares(40, 3)
+    for parts in zip(digits.labelled, digits.unlabelled, digits.test, strict=True):
+        assert sorted(np.concatenate(parts).tolist()) == list(range(1797))
+        assert np.bincount(digits.y[parts[0]]).tolist() == [4] * 10
+    assert digits.test.shape == (3, 540)
+
+
+def test_digits_from_few_examples_are_measured_beside_the_nearest_mean(monkeypatch, tmp_path, capsys):
+    for settings, name, value in ((few_shot._PRETRAINING, "n_epochs", 1), (few_shot._TUNING, "n_epochs", 2)):
+        monkeypatch.setitem(settings, name, value)
+    kept = ("nearest mean of pixels", "body frozen, ent_coef 0.5", "the same, classes unlike often",
+            "body frozen, ent_coef 0.5, entropy minimisation", "LabelSpreading, 7 neighbours")  # fmt: skip
+    monkeypatch.setattr(few_shot, "METHODS", {name: few_shot.METHODS[name] for name in kept})
+    picture = tmp_path / "shot.svg"
+    assert main(["few-shot", "--splits", "2", "--tasks", "2", "--picture", str(picture)]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 * (2 + len(kept))
+    assert {row.count("|") for row in rows} == {6}
+    assert picture.stat().st_size > 1000
+
+
+def test_tasks_of_held_out_digits_share_no_row_and_no_digit_with_what_is_taught():
+    case = few_shot.setting(5, 3, 4)
+    rows = torch.cat([case.episodes.support, case.episodes.query, case.unlabeled], -1)
+    assert rows.shape == (3, 4, 5, 5 + 15 + 30)
+    assert int(rows.min()) >= few_shot.HALF
+    assert all(len(set(task.flatten().tolist())) == 250 for task in rows.flatten(0, 1))
+    for run in range(3):
+        assert not set(case.y[rows[run]].flatten().tolist()) & set(case.taught[run].tolist())
+    assert int(few_shot.setting(5, 2, 2, half="first").unlabeled.max()) < few_shot.HALF
+
+
 def test_settings_are_those_of_the_chosen_agent(capsys):
     common = ["sb3", "--env", "Pendulum-v1", "--show-config"]
     assert main([*common, "--agent", "sac", "--gradient-steps", "4"]) == 0
@@ -100,6 +146,10 @@ def test_settings_are_those_of_the_chosen_agent(capsys):
         (["classifiers", "--cases", "digit"], "expected some of 'blobs', 'digits'"),
         (["classifiers", "--seeds", "1"], "--seeds: expected at least 2"),
         (["fits", "--runs", "0"], "expected at least 1"),
+        (["few-labels", "--seeds", "1"], "--seeds: expected at least 2"),
+        (["few-labels", "--labels", "5"], "--labels: expected 10 to 1000"),
+        (["few-shot", "--splits", "1"], "--splits: expected at least 2"),
+        (["few-shot", "--shots", "80"], "which class"),
         (["acquisition", "--members", "1"], "--members and --classes: at least 2"),
         (["deepsea", "--env-kwargs", "stochastic=true"], "unknown argument '--env-kwargs'"),
     ],

@@ -14,6 +14,7 @@ from entropic_rl.agents.config import AGENT_CONFIGS, PPOConfig
 from entropic_rl.allocation import keep_freed_memory
 from entropic_rl.benchmarks import cli_active as active
 from entropic_rl.benchmarks import cli_environments as environments
+from entropic_rl.benchmarks import cli_few_labels as few_labels
 from entropic_rl.benchmarks import cli_mathematics as mathematics
 from entropic_rl.benchmarks import cli_robustness as robustness
 from entropic_rl.config import RunConfig
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mathematics.add(choices)
     active.add(choices)
     robustness.add(choices)
+    few_labels.add(choices)
     try:
         args = parser.parse(words)
         if getattr(args, "show_config", False):
@@ -244,6 +246,7 @@ def _memory(_: Namespace) -> int:
 
 _MEASUREMENTS = {
     **environments.MEASUREMENTS,
+    **few_labels.MEASUREMENTS,
     **mathematics.MEASUREMENTS,
     **active.MEASUREMENTS,
     **robustness.MEASUREMENTS,
