@@ -105,6 +105,22 @@ def test_term_of_all_rows_is_the_loss_of_all_rows():
     torch.testing.assert_close(found, expected)
 
 
+def test_rows_are_taken_without_repetition_until_too_few_are_left():
+    seen = []
+
+    class Watch(Perceptrons):
+        def __call__(self, x, **_):
+            seen.append(x[0, :, 0].tolist())
+            return super().__call__(x)
+
+    x = torch.arange(10.0)[:, None]
+    taken = UnlabeledTerm(x, torch.arange(10)[None], UnlabeledConfig(unlabeled_batch_size=4), [0])
+    for _ in range(4):
+        taken(Watch((1, 2), [0]), 0.5, Stream([0], "dropout"))
+    assert [len(set(a + b)) for a, b in (seen[:2], seen[2:])] == [8, 8]
+    assert seen[:2] != seen[2:]
+
+
 def test_run_with_unlabelled_rows_in_a_batch_is_the_run_alone():
     table, config = Table(torch.from_numpy(X), torch.from_numpy(LABELS)), FitConfig(n_epochs=4, batch_size=4)
     seeds = [3, 4]

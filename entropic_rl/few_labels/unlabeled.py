@@ -15,10 +15,11 @@ __all__ = ["UnlabeledTerm"]
 
 
 class UnlabeledTerm:
-    """:func:`entropic_rl.losses.unlabeled_loss` of rows that are drawn at each step, for R runs.
+    """:func:`entropic_rl.losses.unlabeled_loss` of other rows at each step, for R runs.
 
-    Both weights rise together, linearly, over the first ``ramp`` of the training: a network that knows nothing yet
-    would be made sure of what it happens to say.
+    Rows are taken in random order, until too few are left for a step; then in another. Both weights rise together,
+    linearly, over the first ``ramp`` of the training: a network that knows nothing yet would be made sure of what it
+    happens to say.
 
     Args:
         x: ``[N, D]``, where the networks are.
@@ -31,17 +32,26 @@ class UnlabeledTerm:
         self._x, self._rows, self._config = x, rows.to(x.device), config
         self._size = min(config.unlabeled_batch_size or rows.shape[1], rows.shape[1])
         self._order = Stream(seeds, "unlabeled", device=x.device)
+        self._left = rows[:, :0]
 
     def __call__(self, network: Network, progress: float, noise: Stream) -> Tensor:
         """The term of each run, ``[R]``; see :class:`entropic_rl.supervised.fitting.Extra`."""
-        rows, n_rows = self._rows, self._rows.shape[1]
-        if self._size < n_rows:
-            rows = rows.gather(1, self._order.permutation(n_rows)[:, : self._size])
+        rows = self._next_rows()
         x = self._x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
         logits = network(x, training=True, noise=noise)
         return self.share(progress) * unlabeled_loss(
             logits, entropy_coef=self._config.unlabeled_coef, marginal_coef=self._config.marginal_coef
         )
+
+    def _next_rows(self) -> Tensor:
+        """``[R, B]``."""
+        n_rows = self._rows.shape[1]
+        if self._size == n_rows:
+            return self._rows
+        if self._left.shape[1] < self._size:
+            self._left = self._rows.gather(1, self._order.permutation(n_rows))
+        rows, self._left = self._left[:, : self._size], self._left[:, self._size :]
+        return rows
 
     def share(self, progress: float) -> float:
         """How much of the weights counts when the share ``progress`` of the training is done."""
