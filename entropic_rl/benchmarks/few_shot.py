@@ -39,7 +39,7 @@ BASELINE = "nearest mean of pixels"
 _WIDTH = 128
 _PRETRAINING: dict[str, Any] = {"n_epochs": 20, "batch_size": 32}
 _TUNING: dict[str, Any] = {"n_epochs": 100, "batch_size": None, "learning_rate": 0.01}
-_META_RATE = 0.5
+_META_RATE = 0.1
 _TASKS_AT_ONCE = 500
 
 
