@@ -93,6 +93,7 @@ def test_body_may_be_a_module_or_a_function():
     by_module = PrototypicalClassifier(module).fit(X, Y)
     by_function = PrototypicalClassifier(lambda rows: np.tanh(rows @ weight.T + bias)).fit(X, Y)
     np.testing.assert_allclose(by_module.predict_proba(X), by_function.predict_proba(X), atol=1e-12)
+    assert module.training
     copied = clone(make_pipeline(StandardScaler(), PrototypicalClassifier(module))).fit(X, Y)
     assert pickle.loads(pickle.dumps(copied)).score(X, Y) == copied.score(X, Y)
 

@@ -1,4 +1,4 @@
-"""Labels of which some are missing, as people mark them (no torch)."""
+"""Labels of which some are missing, as people mark them."""
 
 from __future__ import annotations
 

@@ -151,8 +151,9 @@ def _embed(body: Any, X: NDArray[np.float64]) -> NDArray[np.float64]:
             "EntropicClassifier take pretrained_body(classifier)"
         )
     if isinstance(body, nn.Module):
-        given = next((p for p in body.parameters()), torch.zeros(0))
-        found: Any = body.eval()(given.new_tensor(X)).detach().cpu().numpy()
+        given, was_training = next((p for p in body.parameters()), torch.zeros(0)), body.training
+        found: Any = body.eval()(given.new_tensor(X)).cpu().numpy()
+        body.train(was_training)
     else:
         found = body(X)
     try:

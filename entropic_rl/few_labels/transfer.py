@@ -69,7 +69,7 @@ class PretrainedBody:
                     layer.weight.copy_(self._network.params[f"{i}.weight"][0].mT)
                     layer.bias.copy_(self._network.params[f"{i}.bias"][0, 0])
                 layers += [layer.requires_grad_(i >= n_frozen), _TORCH[self._network.activation]()]
-            return nn.Sequential(*layers, nn.Linear(self._network.sizes[-2], n_outputs))
+            return nn.Sequential(*layers, nn.Linear(self._network.sizes[-2], n_outputs, dtype=torch.float64))
 
         return make
 
