@@ -77,6 +77,9 @@ def plot_estimates(
     names = list(next(iter(panels.values()), {}))
     if not names or any(list(own) != names for own in panels.values()):
         raise ConfigError(f"panels: expected the same names in each, got {[list(own) for own in panels.values()]}")
+    ends = [end for own in panels.values() for e in own.values() for end in (e.low, e.high)]
+    left, right = min(level, *ends), max(level, *ends)
+    margin = 0.05 * (right - left)
     height = 0.27 * len(names) + 1.0
     with figure(file, "", n_axes=len(panels), width=3.1 + 2.6 * len(panels), height=height, steps=False,
                 share_y=True) as all_axes:  # fmt: skip
@@ -88,8 +91,9 @@ def plot_estimates(
                 span = axes.plot([estimate.low, estimate.high], [i, i], color=colour, lw=2.0, solid_capstyle="butt")
                 dot = axes.plot(estimate.value, i, "o", color=colour, ms=5.5)
                 tag(axes, i, *span, *dot)
-            axes.set(xlabel=xlabel)
+            axes.set(xlim=(left - margin, right + margin))
             axes.set_title(title, fontsize=10.5)
             axes.grid(visible=False, axis="y")
+        all_axes[0].figure.supxlabel(xlabel, fontsize=10.5)
         all_axes[0].set_yticks(range(len(names)), names, fontsize=9)
         all_axes[0].set_ylim(len(names) - 0.4, -0.6)
