@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
+from entropic_rl.benchmarks import few_shot
 from entropic_rl.calibration import EntropicClassifier
 from entropic_rl.errors import ConfigError
 from entropic_rl.few_labels import (
@@ -319,3 +320,12 @@ def test_reptile_moves_to_the_mean_of_its_tasks_and_runs_are_independent():
     alone, _ = learned((4,), FIVES[1:])
     torch.testing.assert_close(together[1:], alone, rtol=0.0, atol=1e-9)
     assert bool((losses[-5:].mean(0) < losses[:5].mean(0)).all())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_shot", [1, 5])
+def test_unlabelled_rows_beat_the_nearest_mean_of_pixels(n_shot):
+    case = few_shot.setting(n_shot, 6, 20)
+    found, baseline = (few_shot.METHODS[name](case) for name in ("pixels, entropy minimisation", few_shot.BASELINE))
+    assert few_shot.above(found, baseline).low > 2.0
+    assert bool((found.mean(1) > baseline.mean(1)).all())

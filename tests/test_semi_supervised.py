@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from entropic_rl.benchmarks import few_labels
 from entropic_rl.calibration import EntropicClassifier
 from entropic_rl.entropy import mutual_information
 from entropic_rl.errors import ConfigError
@@ -269,3 +270,11 @@ def test_settings_out_of_range_are_refused(settings, words):
 def test_labels_that_are_none_are_refused(labels, words):
     with pytest.raises(ConfigError, match=words):
         classifier().fit(X, labels)
+
+
+@pytest.mark.slow
+def test_forty_labelled_digits_are_worth_more_with_the_others():
+    methods = [few_labels.SUPERVISED, "entropy minimisation"]
+    supervised, minimised = few_labels.accuracies(40, 10, methods).values()
+    assert (minimised - supervised).mean() >= 0.03
+    assert (minimised > supervised).sum() >= 8
