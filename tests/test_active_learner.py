@@ -338,6 +338,19 @@ def test_labels_are_kept_line_by_line_whatever_is_cut_off(tmp_path):
     assert len(file.read()) == 4
 
 
+def test_labels_with_commas_survive_a_crash_in_their_middle(tmp_path):
+    file = LabelFile(tmp_path / "labels.csv", "id")
+    file.append(["a, b"], ["x"])
+    place = file.append(["c"], ["y, z"])
+    whole = file.path.read_bytes()
+    for end in range(place, len(whole)):
+        file.path.write_bytes(whole[:end])
+        assert file.read()[0] == ("a, b", "x")
+    file.path.write_bytes(whole)
+    file.cut(place)
+    assert file.read() == [("a, b", "x")]
+
+
 @pytest.mark.parametrize(("text", "said"), [("id,y\n1,a\n", "heading"), ("row,label\n1\n2,a\n", "line 2")])
 def test_files_that_are_no_labels_are_refused(tmp_path, text, said):
     path = tmp_path / "labels.csv"
