@@ -15,7 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from entropic_rl.datasets.population import Array, Population
 from entropic_rl.errors import ConfigError
 
-__all__ = ["Array", "Dataset", "Ints", "check_names", "encode_labels", "from_arrays", "generator", "rows_without"]
+__all__ = [
+    "Array",
+    "Dataset",
+    "Ints",
+    "check_features",
+    "check_names",
+    "encode_labels",
+    "from_arrays",
+    "generator",
+    "rows_without",
+]
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -126,7 +136,7 @@ def from_arrays(
         ConfigError: a feature is no finite number, lengths differ, or there are fewer than two classes or a class
             without rows.
     """
-    features = _features(X, name, feature_names)
+    features = check_features(X, name, feature_names)
     labels = np.asarray(y)
     if labels.shape != features.shape[:1]:
         raise ConfigError(
@@ -150,6 +160,36 @@ def from_arrays(
         name=name, X=features, y=columns, clean_y=columns, classes=known, feature_names=names,
         groups=codes,
     )  # fmt: skip
+
+
+def check_features(X: ArrayLike, name: str, feature_names: Sequence[str] | None = None) -> Array:
+    """Features ``[N, ...]`` as ``[N, D]``, float64.
+
+    Raises:
+        ConfigError: there are none, one is no finite number, or names are not D different ones.
+    """
+    try:
+        raw = np.asarray(X)
+    except ValueError:
+        raise ConfigError(f"{name}: expected features X [N, D], got rows of different lengths") from None
+    if raw.ndim < 2 or raw[:1].size == 0:
+        raise ConfigError(f"{name}: expected features X [N, D] with at least one row and column, got {raw.shape}")
+    raw = raw.reshape(len(raw), -1)
+    if feature_names is not None:
+        if len(feature_names) != raw.shape[1]:
+            raise ConfigError(f"{name}: expected {raw.shape[1]} feature names, got {len(feature_names)}")
+        check_names(name, feature_names)
+    if raw.dtype.kind not in "biuf":
+        raw = _numbers(raw, name, feature_names)
+    features = raw.astype(np.float64)
+    bad = ~np.isfinite(features)
+    if bad.any():
+        row, d = np.argwhere(bad)[0]
+        raise ConfigError(
+            f"{name}: expected finite numbers, got {features[row, d]} in column {_column(d, feature_names)}, row "
+            f"{row + 1} (the first is 1), and {int(bad.sum()) - 1} more; fill or drop them"
+        )
+    return features
 
 
 def generator(seed: int, use: str) -> Generator:
@@ -224,31 +264,6 @@ def _plain(label: Any) -> Any:
     """A label as Python's own text or number, whole ones as integers."""
     value = label.item() if isinstance(label, np.generic) else label
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _features(X: ArrayLike, name: str, feature_names: Sequence[str] | None) -> Array:
-    try:
-        raw = np.asarray(X)
-    except ValueError:
-        raise ConfigError(f"{name}: expected features X [N, D], got rows of different lengths") from None
-    if raw.ndim < 2 or raw[:1].size == 0:
-        raise ConfigError(f"{name}: expected features X [N, D] with at least one row and column, got {raw.shape}")
-    raw = raw.reshape(len(raw), -1)
-    if feature_names is not None:
-        if len(feature_names) != raw.shape[1]:
-            raise ConfigError(f"{name}: expected {raw.shape[1]} feature names, got {len(feature_names)}")
-        check_names(name, feature_names)
-    if raw.dtype.kind not in "biuf":
-        raw = _numbers(raw, name, feature_names)
-    features = raw.astype(np.float64)
-    bad = ~np.isfinite(features)
-    if bad.any():
-        row, d = np.argwhere(bad)[0]
-        raise ConfigError(
-            f"{name}: expected finite numbers, got {features[row, d]} in column {_column(d, feature_names)}, row "
-            f"{row + 1} (the first is 1), and {int(bad.sum()) - 1} more; fill or drop them"
-        )
-    return features
 
 
 def _numbers(raw: NDArray[Any], name: str, feature_names: Sequence[str] | None) -> NDArray[Any]:

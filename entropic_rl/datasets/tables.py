@@ -17,7 +17,18 @@ from entropic_rl.datasets.data import Dataset, check_names, from_arrays, rows_wi
 from entropic_rl.errors import ConfigError, first_line
 from entropic_rl.extras import missing_package
 
-__all__ = ["READERS", "read_file"]
+__all__ = [
+    "READERS",
+    "check_complete",
+    "check_file",
+    "feature_columns",
+    "listed",
+    "read_arrays",
+    "read_cells",
+    "read_file",
+    "read_values",
+    "typed",
+]
 
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 _MOST_CATEGORIES = 50
@@ -34,24 +45,44 @@ def read_file(path: Path, target: str | None, group: str | None) -> Dataset:
     Raises:
         ConfigError: the file cannot be read, a column is not there, or a value is missing or of the wrong kind.
     """
+    check_file(path)
+    return READERS[path.suffix.lower()](path, target, group)
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file of an ending that can be read.
+
+    Raises:
+        ConfigError: saying which of both.
+    """
     if not path.is_file():
         raise ConfigError(
             f"expected a file of data, got {path}, which is {'a folder' if path.exists() else 'not there'}"
         )
-    return READERS[path.suffix.lower()](path, target, group)
+    if path.suffix.lower() not in READERS:
+        raise ConfigError(f"expected a file ending in {', '.join(READERS)}, got {path}")
 
 
-def _npz(path: Path, target: str | None, group: str | None) -> Dataset:
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of an npz file, by name.
+
+    Raises:
+        ConfigError: it is none, or holds objects.
+    """
     try:
         stored = np.load(path, allow_pickle=False)
         if not isinstance(stored, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
         with stored:
-            arrays = {name: stored[name] for name in stored.files}
+            return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ConfigError(
             f"{path.name}: expected arrays X and y saved by numpy.savez, without objects, got {first_line(error)}"
         ) from None
+
+
+def _npz(path: Path, target: str | None, group: str | None) -> Dataset:
+    arrays = read_arrays(path)
     labels = "y" if target is None else target
     roles = {"X": "X", "target": labels, "group": labels if group is None else group}
     for role, name in roles.items():
@@ -63,6 +94,15 @@ def _npz(path: Path, target: str | None, group: str | None) -> Dataset:
 
 
 def _csv(path: Path, target: str | None, group: str | None) -> Dataset:
+    return _from_columns(path.name, {name: typed(cells) for name, cells in read_cells(path).items()}, target, group)
+
+
+def read_cells(path: Path) -> dict[str, list[str]]:
+    """Columns of a CSV by name, each cell as it is written but for blanks around it.
+
+    Raises:
+        ConfigError: it is no table with a heading row and a name for each column.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -90,11 +130,19 @@ def _csv(path: Path, target: str | None, group: str | None) -> Dataset:
             "are no feature: leave them out (pandas: index=False), or name the column"
         )
     check_names(path.name, heading)
-    columns = {name: _cells([row[i].strip() for row in rows[1:]]) for i, name in enumerate(heading)}
-    return _from_columns(path.name, columns, target, group)
+    return {name: [row[i].strip() for row in rows[1:]] for i, name in enumerate(heading)}
 
 
 def _parquet(path: Path, target: str | None, group: str | None) -> Dataset:
+    return _from_columns(path.name, read_values(path), target, group)
+
+
+def read_values(path: Path) -> dict[str, list[Any]]:
+    """Columns of a Parquet file by name; None where there is no value.
+
+    Raises:
+        ConfigError: it is none, or pyarrow is missing.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
@@ -110,8 +158,7 @@ def _parquet(path: Path, target: str | None, group: str | None) -> Dataset:
         raise ConfigError(f"{path.name}: expected a Parquet file, got {first_line(error)}") from None
     check_names(path.name, table.column_names)
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    kept = {name: values for name, values in columns.items() if not name.startswith("__index_level_")}  # of pandas
-    return _from_columns(path.name, kept, target, group)
+    return {name: values for name, values in columns.items() if not name.startswith("__index_level_")}  # of pandas
 
 
 READERS = {".csv": _csv, ".tsv": _csv, ".npz": _npz, ".parquet": _parquet}
@@ -120,22 +167,20 @@ READERS = {".csv": _csv, ".tsv": _csv, ".npz": _npz, ".parquet": _parquet}
 def _from_columns(name: str, columns: Mapping[str, Sequence[Any]], target: str | None, group: str | None) -> Dataset:
     names = list(columns)
     if target is None:
-        raise ConfigError(
-            f"{name}: expected the column of labels as target, got none; its columns are {_listed(names)}"
-        )
+        raise ConfigError(f"{name}: expected the column of labels as target, got none; its columns are {listed(names)}")
     for role, column in {"target": target, "group": target if group is None else group}.items():
         if column not in columns:
             raise ConfigError(f"{name}: {role}: expected one of its columns, got {column!r}"
-                              f"{suggestion(str(column), names) or f'; they are {_listed(names)}'}")  # fmt: skip
+                              f"{suggestion(str(column), names) or f'; they are {listed(names)}'}")  # fmt: skip
     if target == group:
         raise ConfigError(f"{name}: expected different columns as target and group, got {target!r} for both")
     if not columns[target]:
         raise ConfigError(f"{name}: expected rows below the heading, got none")
     parts, feature_names = [], []
     for column, values in columns.items():
-        _check_complete(name, column, values)
+        check_complete(name, column, values)
         if column not in (target, group):
-            part, labels = _feature(name, column, values)
+            part, labels = feature_columns(name, column, values)
             parts.append(part)
             feature_names.extend(labels)
     if not parts:
@@ -146,8 +191,14 @@ def _from_columns(name: str, columns: Mapping[str, Sequence[Any]], target: str |
     )  # fmt: skip
 
 
-def _feature(name: str, column: str, values: Sequence[Any]) -> tuple[NDArray[np.float64], list[str]]:
-    """A column of numbers as it is ``[N, 1]``, one of texts as one column per text ``[N, texts]``."""
+def feature_columns(
+    name: str, column: str, values: Sequence[Any], *, advice: str = "leave the column out, or name it as group"
+) -> tuple[NDArray[np.float64], list[str]]:
+    """A column of numbers as it is ``[N, 1]``, one of texts as one column per text ``[N, texts]``; and their names.
+
+    Raises:
+        ConfigError: it is neither, or of more texts than categories have; ``advice`` says what to do about that.
+    """
     if all(isinstance(value, int | float) for value in values):
         return np.array(values, dtype=np.float64)[:, None], [column]
     strange = [row for row, value in enumerate(values) if not isinstance(value, str)]
@@ -172,14 +223,18 @@ def _feature(name: str, column: str, values: Sequence[Any]) -> tuple[NDArray[np.
     if len(categories) > _MOST_CATEGORIES or (len(categories) == len(values) and len(values) > 2):
         raise ConfigError(
             f"{name}: expected numbers or at most {_MOST_CATEGORIES} categories in column {column!r}, got "
-            f"{len(categories)} different texts such as {categories[0][:40]!r} in {len(values)} rows; leave the column "
-            "out, or name it as group"
+            f"{len(categories)} different texts such as {categories[0][:40]!r} in {len(values)} rows; {advice}"
         )
     hot = np.array(values)[:, None] == np.array(categories)
     return hot.astype(np.float64), [f"{column}={category}" for category in categories]
 
 
-def _check_complete(name: str, column: str, values: Sequence[Any]) -> None:
+def check_complete(name: str, column: str, values: Sequence[Any]) -> None:
+    """Refuse a column with gaps.
+
+    Raises:
+        ConfigError: naming the first.
+    """
     gaps = rows_without(values)
     if gaps:
         raise ConfigError(
@@ -194,7 +249,7 @@ def _labels(values: Sequence[Any]) -> NDArray[Any]:
     return np.array(values if numbers else [str(value) for value in values])
 
 
-def _cells(texts: Sequence[str]) -> list[Any]:
+def typed(texts: Sequence[str]) -> list[Any]:
     """A column of numbers if all that is there are numbers, else of texts as they are written; None where empty."""
     there = [None if text.lower() in _MISSING else text for text in texts]
     numbers = [None if text is None else _number(text) for text in there]
@@ -209,5 +264,6 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names of columns, the first ten of many."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
