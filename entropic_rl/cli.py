@@ -1,4 +1,4 @@
-"""The command line: ``train``, ``compare``, ``evaluate``, ``calibrate``, ``robustness``.
+"""The command line: ``train``, ``compare``, ``evaluate``, ``calibrate``, ``active-learning``, ``robustness``.
 
 ``scripts/*.py`` are doors to the same verbs.
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, *, verb: str | None = None) -> 
         verb: fixed for the scripts; None takes it from the first argument.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    prog = "entropic-rl" if verb is None else f"{verb}.py"
+    prog = "entropic-rl" if verb is None else f"{verb.replace('-', '_')}.py"
     try:
         if verb is None:
             verb, arguments = _choose_verb(arguments)
@@ -166,11 +166,19 @@ def robustness(prog: str, arguments: Sequence[str]) -> int:
     return run_attacks(prog, arguments)
 
 
+def active_learning(prog: str, arguments: Sequence[str]) -> int:
+    """Label a pool of one's own, the rows first that a classifier learns most from; or compare ways to choose them."""
+    from entropic_rl.active.cli import active_learning as run_active_learning
+
+    return run_active_learning(prog, arguments)
+
+
 _VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {
     "train": train,
     "compare": compare,
     "evaluate": evaluate,
     "calibrate": calibrate,
+    "active-learning": active_learning,
     "robustness": robustness,
 }
 
@@ -203,7 +211,7 @@ def _choose_verb(arguments: list[str]) -> tuple[str, list[str]]:
     parser = Parser(
         prog="entropic-rl",
         description="Entropy-regularised learning.",
-        usage="%(prog)s {train,compare,evaluate,calibrate,robustness} ...",
+        usage=f"%(prog)s {{{','.join(_VERBS)}}} ...",
     )
     parser.add_argument("--version", action="version", version=metadata.version("entropic-rl"))
     parser.add_argument("verb", choices=list(_VERBS), help="what to do; each has its own --help")

@@ -179,10 +179,12 @@ TORCH_FREE = {
     "envs", "cell", "resolve",
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
     "compare.wandb_sweep", "progress", "sb3", "sb3.settings", "supervised", "supervised.config",
-    "active", "active.config", "active.labels", "calibrate", "calibrate.cli", "calibrate.config",
+    "active", "active.asking", "active.cli", "active.config", "active.label_book", "active.labelling_cli",
+    "active.labelling_config", "active.labelling_report", "active.labels", "active.leaks", "active.said",
+    "active.spreadsheets", "calibrate", "calibrate.cli", "calibrate.config",
     "robustness", "robustness.cli", "robustness.config",
-    "datasets", "datasets.data", "datasets.label_noise", "datasets.population", "datasets.sources", "datasets.splits",
-    "datasets.tables", "datasets.thinning",
+    "datasets", "datasets.data", "datasets.label_noise", "datasets.pools", "datasets.population", "datasets.sources",
+    "datasets.splits", "datasets.tables", "datasets.thinning",
 }  # fmt: skip
 HEAVY = {"torch", "sklearn", "stable_baselines3", "wandb", "matplotlib", "tensorboard", "safetensors", "scipy"}
 

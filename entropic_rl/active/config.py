@@ -110,7 +110,7 @@ def parse_stopping(spec: str) -> StoppingRule:
     return StoppingRule(kind, found, rounds)
 
 
-MODELS = ("entropic", "logistic-regression", "svm", "random-forest", "label-spreading")
+MODELS = ("entropic", "logistic-regression", "svm", "random-forest", "label-spreading", "naive-bayes")
 
 _Share = Annotated[float, Field(gt=0, lt=1)]
 

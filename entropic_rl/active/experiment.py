@@ -107,7 +107,7 @@ def run_alone(
 ) -> Curve:
     """A trial of a scikit-learn classifier."""
     learner = ActiveLearner(
-        make_estimator(config.model),
+        make_estimator(config.model, standardize=False),
         start.X,
         classes=range(start.n_classes),
         strategy=trial.strategy,

@@ -1,0 +1,52 @@
+"""Command line of ``active-learning``: two uses, told apart by ``--pool``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from entropic_rl.errors import ConfigError
+
+__all__ = ["active_learning"]
+
+_HELP = """\
+usage: {prog} --pool FILE [--labels FILE] [--query N] [--ask | --out FILE] [--answers FILE] ...
+       {prog} --data NAME --strategies NAME ... --out DIR ...
+
+Which rows are worth a label? Two uses:
+
+  --pool FILE    label a table of your own: asks for the rows that a classifier would learn most from, at the
+                 terminal or by a spreadsheet, keeps every answer, and says how good the classifier has become
+  --data NAME    compare ways of asking on data whose labels are all known
+
+Settings of each:
+
+  {prog} --pool --help
+  {prog} --data --help
+
+example: {prog} --pool my.parquet --labels labels.csv --query 20 --ask
+"""
+
+
+def active_learning(prog: str, arguments: Sequence[str]) -> int:
+    """Label a pool of the user's own (``--pool``), or compare query strategies on labelled data."""
+    flags = {word.partition("=")[0] for word in arguments}
+    wants_help = bool(flags & {"-h", "--help"})
+    if "--pool" in flags:
+        from entropic_rl.active.labelling_cli import label_pool
+
+        return label_pool(prog, ["--help"] if wants_help else arguments)
+    if not arguments or (wants_help and "--data" not in flags):
+        print(_HELP.format(prog=prog), end="")
+        return 0
+    try:
+        comparison = importlib.import_module("entropic_rl.active.comparison_cli")
+    except ModuleNotFoundError as error:
+        if error.name != "entropic_rl.active.comparison_cli":
+            raise
+        raise ConfigError(
+            "expected --pool FILE, a table whose rows want labels, got none: with it the rows that are worth a label "
+            "are asked for, and answers are taken"
+        ) from None
+    compare: int = comparison.compare_strategies(prog, ["--help"] if wants_help else arguments)
+    return compare
