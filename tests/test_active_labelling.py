@@ -523,11 +523,12 @@ def test_models_that_are_none_are_refused():
 def test_a_killed_session_keeps_all_that_was_entered(folder, half):
     command = [sys.executable, ROOT / "scripts" / "active_learning.py", "--pool", "pool.csv", "--labels", "labels.csv",
                "--id", "bottle", "--query", "5", "--ask"]  # fmt: skip
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=os.environ) as process:
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=here) as process:
         process.stdin.write(b"barolo\ngrignolino\n")
         process.stdin.flush()
         until = time.monotonic() + 60
-        while len(labels()) < 2 and time.monotonic() < until:
+        while len(labels()) < 2 and process.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         process.stdin.write(half)
         process.stdin.flush()
@@ -535,6 +536,6 @@ def test_a_killed_session_keeps_all_that_was_entered(folder, half):
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert [label for _, label in labels()] == ["barolo", "grignolino"]
-    done = subprocess.run(command, input=b"barbera\n", capture_output=True, check=True)
+    done = subprocess.run(command, input=b"barbera\n", env=here, capture_output=True, check=True)
     assert b"1 labelled" in done.stdout
     assert [label for _, label in labels()] == ["barolo", "grignolino", "barbera"]

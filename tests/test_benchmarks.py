@@ -9,6 +9,7 @@ from entropic_rl.benchmarks import classifiers, few_labels, few_shot
 from entropic_rl.benchmarks.cli import main
 from entropic_rl.benchmarks.deep_sea import MAX_EPISODES, first_successes, play, score_table, solved_in_time
 from entropic_rl.benchmarks.environments import measure, speed_table
+from entropic_rl.benchmarks.labelling import play as label
 from entropic_rl.config import RunConfig
 
 
@@ -159,3 +160,17 @@ def test_bad_input_is_one_line_with_exit_code_2(arguments, words, capsys):
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_a_session_of_labelling_is_measured_round_by_round():
+    session = label("naive-bayes", 0, n_labels=40, batch=20)
+    assert [score.n_labels for score in session.scores] == [20, 40]
+    assert session.out_of_fold.n_labels == 40
+    assert len(session.waits) == 2
+    assert session.scores[1].accuracy > 0.3
+
+
+def test_models_and_numbers_of_labelling_sessions_are_checked(capsys):
+    assert main(["labelling", "--models", "svm", "forest"]) == 2
+    assert main(["labelling", "--labels", "5"]) == 2
+    assert "--models: expected some of entropic" in capsys.readouterr().err

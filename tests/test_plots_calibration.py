@@ -22,6 +22,7 @@ from entropic_rl.plots import (
     plot_uncertainty,
     uncertainty,
 )
+from entropic_rl.plots.labelling import plot_labelling
 from entropic_rl.plots.style import log_positions, series_look
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -477,3 +478,11 @@ def test_pictures_on_a_page_are_switched_by_model_and_refer_to_their_own_parts(r
 def test_importing_the_plots_loads_no_torch():
     code = "import sys, entropic_rl.plots; print('torch' in sys.modules)"
     assert run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_curve_of_a_labelling_session_draws_accuracy_likelihood_and_gap():
+    scores = [{"n_labels": n, "accuracy": 0.5 + n / 100, "nll": 1 - n / 100, "signed_gap": -0.1} for n in (10, 20, 40)]
+    root = drawn(plot_labelling, scores, title="svm, measured on t.csv")
+    words = said(root)
+    assert all(word in words for word in ("accuracy", "negative log-likelihood", "too sure", "too cautious", "labels"))
+    assert "svm, measured on t.csv" in words

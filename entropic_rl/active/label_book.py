@@ -81,14 +81,14 @@ class LabelBook:
                     "nothing was taken; mend one of them"
                 )
         if new:
-            self._begin()
+            self.remember("key", self._pool.key)
             self._file.append([self._pool.names[row] for row in new], new.values())
             self.labels.update(new)
         return len(new)
 
     def add(self, row: int, label: str) -> int:
         """Take one label, on disk when this returns; where it begins there, for :meth:`undo`."""
-        self._begin()
+        self.remember("key", self._pool.key)  # which pool row numbers are of, before the first is written
         place = self._file.append([self._pool.names[row]], [label])
         self.labels[row] = label
         return place
@@ -113,18 +113,19 @@ class LabelBook:
         return self._kept().get(name)
 
     def remember(self, name: str, content: Any) -> None:
-        """Keep something for later sessions."""
-        kept = self._kept() | {"pool": self._pool.fingerprint, name: content}
-        if self._beside.parent.is_dir() and strict(kept) != self._kept():
-            write_json(self._beside, kept)
+        """Keep something for later sessions.
 
-    def _begin(self) -> None:
-        """Note which pool row numbers are of, before the first of them is written."""
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        kept = self._kept() | {"pool": self._pool.fingerprint, name: content}
+        if strict(kept) == self._kept():
+            return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.remember("key", self._pool.key)
+            self._beside.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._beside, kept)
         except OSError as error:
-            raise ConfigError(f"{self.path}: labels cannot be written there: {error.strerror}") from None
+            raise ConfigError(f"{self._beside}: cannot be written: {error.strerror}") from None
 
     def _kept(self) -> dict[str, Any]:
         try:

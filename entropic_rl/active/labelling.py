@@ -151,10 +151,11 @@ class Labelling:
 
     def _rounds(self, entries: Sequence[tuple[int, str]]) -> list[Round]:
         """What models of earlier sessions said of themselves, if they were fitted as this one is."""
-        kept = self._book.recall("rounds") or {}
-        if kept.get("setup") != self._setup:
+        kept = self._book.recall("rounds")
+        try:
+            found = [_round(one) for one in kept["rounds"]] if kept["setup"] == self._setup else []
+        except (KeyError, TypeError):  # nothing was kept, or by someone else: rules begin anew
             return []
-        found = [_round(one) for one in kept["rounds"]]
         classes = [len({label for _, label in entries[: one.n_labels]}) for one in found]
         return [one for one, n in zip(found, classes, strict=True) if one.n_labels <= len(entries) and n > 1]
 

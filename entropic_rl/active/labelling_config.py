@@ -29,7 +29,11 @@ class LabellingConfig:
         _Text | None, Doc("labelled table (column `label`; array y of npz), never asked about, to measure on")
     ] = None
     strategy: Annotated[
-        _Text, Doc("which rows are asked for: random, margin, entropy, bald, badge and others, see the documentation")
+        _Text,
+        Doc(
+            "which rows are asked for: random, least-confidence, margin, entropy, tsallis:ORDER, renyi:ORDER, bald, "
+            "batch-bald, badge, k-center, entropy-density, expected-entropy-reduction, or skactiveml:CLASS"
+        ),
     ] = "margin"
     model: Annotated[
         Literal["entropic", "logistic-regression", "svm", "random-forest", "label-spreading", "naive-bayes"],

@@ -22,10 +22,10 @@ def write_questions(
     path: Path, pool: Pool, rows: Sequence[int], said: Sequence[Said | None], columns: Sequence[str]
 ) -> None:
     """Rows to label: name, an empty ``label``, what the model says, and columns of the pool."""
-    shown = {name: pool.table.texts(name) for name in columns if name.lower() not in (pool.key, "label", *_OURS)}
+    shown = [name for name in columns if name.lower() not in (pool.key.lower(), "label", *_OURS)]
     own = [["" if one is None else one.label, *([""] * 2 if one is None else one.numbers)] for one in said]
     table = [
-        [pool.names[row], "", *about, *(texts[row] for texts in shown.values())]
+        [pool.names[row], "", *about, *(pool.table.text(name, row) for name in shown)]
         for row, about in zip(rows, own, strict=True)
     ]
     write_table(path, [pool.key, "label", *_OURS, *shown], table)
@@ -47,7 +47,8 @@ def read_answers(path: Path, key: str) -> tuple[list[tuple[str, str]], int]:
                 f"{path}: expected the columns {key} and label, got {listed(list(columns))}; fill in a file that --out "
                 "wrote"
             )
-    entries = list(zip(columns[key.lower()], columns["label"], strict=True))
+    labels = [" ".join(label.split()) for label in columns["label"]]
+    entries = list(zip(columns[key.lower()], labels, strict=True))
     nameless = [number for number, (name, label) in enumerate(entries, 1) if label and not name]
     if nameless:
         raise ConfigError(f"{path}: expected a {key} for each label, got none in row {nameless[0]} (the first is 1)")

@@ -32,6 +32,11 @@ def add(choices: Any) -> None:
     scores.add_argument("--members", type=int, default=20, metavar="N", help="of BALD [20]")
     scores.add_argument("--classes", type=int, default=10, metavar="N", help="[10]")
     scores.add_argument("--rounds", type=int, default=15, metavar="N", help="[15]")
+    sessions = choices.add_parser("labelling", help="sessions of labelling digits: accuracy by labels, and the wait")
+    sessions.add_argument("--models", nargs="+", metavar="NAME", help="[all]")
+    sessions.add_argument("--seeds", type=int, default=5, metavar="N", help="splits and first rows [5]")
+    sessions.add_argument("--labels", type=int, default=200, metavar="N", help="of each session [200]")
+    sessions.add_argument("--batch", type=int, default=20, metavar="N", help="rows per round [20]")
 
 
 def _entropy(args: Namespace) -> int:
@@ -109,10 +114,34 @@ def _acquisition(args: Namespace) -> int:
     return 0
 
 
+def _labelling(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.active.config import MODELS
+    from entropic_rl.benchmarks.labelling import labelling_row
+
+    models = args.models or list(MODELS)
+    unknown = [name for name in models if name not in MODELS]
+    if unknown:
+        raise ConfigError(f"--models: expected some of {', '.join(MODELS)}, got {unknown[0]!r}")
+    if min(args.seeds, args.batch) < 1 or args.labels < max(10, args.batch) or args.labels > 1200:
+        raise ConfigError("--seeds and --batch: expected at least 1, --labels: from 10 to 1200, and at least a batch")
+    torch.set_num_threads(1)
+    rounds = -(-args.labels // args.batch)
+    at = [args.batch * n for n in sorted({max(rounds // 5, 1), max(rounds // 2, 1), rounds})]
+    heads = " | ".join(f"accuracy at {n} labels, %" for n in at)
+    print(f"| model | {heads} | confidence less accuracy | accuracy out of fold, % | s per round (longest) |")
+    print(f"|{' --- |' * (len(at) + 4)}")
+    for name in models:
+        print(labelling_row(name, args.seeds, n_labels=args.labels, batch=args.batch, at=at), flush=True)
+    return 0
+
+
 MEASUREMENTS = {
     "acquisition": _acquisition,
     "calibration-metrics": _calibration_metrics,
     "classifiers": _classifiers,
     "entropy": _entropy,
     "fits": _fits,
+    "labelling": _labelling,
 }

@@ -59,7 +59,12 @@ class RawTable:
 
     def texts(self, column: str) -> list[str]:
         """A column as it is written; empty where it has no value."""
-        return ["" if value is None else str(value).strip() for value in self.columns[column]]
+        return [self.text(column, row) for row in range(len(self))]
+
+    def text(self, column: str, row: int) -> str:
+        """One cell of it."""
+        value = self.columns[column][row]
+        return "" if value is None else str(value).strip()
 
     def check_columns(self, role: str, names: Sequence[str]) -> None:
         """Refuse names of columns that are not there.
