@@ -312,6 +312,8 @@ def test_parquet_and_npz_pools_ask_what_the_same_csv_asks(folder, capsys):
         (["--drop", "ashes"], "did you mean 'ash'"),
         (["--keep", "ashes"], "keep: expected one of its columns"),
         (["--show", "ashes"], "show: expected one of its columns"),
+        (["--labels", "."], "expected the name of a file, got the folder ."),
+        (["--query", 1, "--out", "."], "expected the name of a file, got the folder ."),
         (["--id", "bottles"], "did you mean 'bottle'"),
         (["--id", "label"], "heading of labels"),
         (["--classes", "a"], "at least 2 different labels"),

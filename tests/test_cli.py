@@ -527,6 +527,8 @@ commands += [["compare", *words, "--help"] for words in (["ppo", "a2c"], ["ppo",
 commands += [["compare"], ["compare", "sarsa"], ["compare", "ppo", "--env", "CartPole-v1"], ["compare", "--agent"]]
 commands += [["compare", "ppo", "--env", "CartPole-v1", "--ent-coef", "0", "--emit-wandb-sweep", "nowhere/x"]]
 commands += [["evaluate", "--help"], ["evaluate", "nowhere"], ["--version"]]
+pool = ["active-learning", "--pool"]
+commands += [pool[:1], [*pool, "--help"], [*pool, "no.csv", "--labels", "x"], [*pool, "no.csv", "--ask"]]
 codes = []
 for command in commands:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

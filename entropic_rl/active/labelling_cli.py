@@ -79,6 +79,10 @@ def _check(config: LabellingConfig) -> None:
     parse_strategy(config.strategy)
     for rule in config.stop:
         parse_stopping(rule)
+    for name in ("labels", "out", "predict"):
+        value = getattr(config, name)
+        if value is not None and Path(value).is_dir():
+            raise ConfigError(f"--{name}: expected the name of a file, got the folder {value}")
     taken: dict[Path, str] = {}
     for name in ("pool", "test", "labels", "out", "predict"):
         value = getattr(config, name)

@@ -99,7 +99,8 @@ def score_line(score: Score, *, measured_on: str, n_rows: int | None) -> str:
         if abs(gap) < 0.05
         else f"{abs(gap):.1f} points too {'sure' if gap > 0 else 'cautious'}"
     )
-    numbers = f"NLL {score.nll:.3f}, {sure}, calibration error {100.0 * max(score.ece_debiased, 0.0):.1f} points"
+    error = f"{100.0 * score.ece_debiased:.1f} points" if score.ece_debiased > 0.0 else "no larger than by chance"
+    numbers = f"NLL {score.nll:.3f}, {sure}, calibration error {error}"
     share = f"accuracy {100.0 * score.accuracy:.1f} %"
     if n_rows is None:
         return (

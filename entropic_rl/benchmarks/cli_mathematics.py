@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from entropic_rl.errors import ConfigError
@@ -37,6 +38,7 @@ def add(choices: Any) -> None:
     sessions.add_argument("--seeds", type=int, default=5, metavar="N", help="splits and first rows [5]")
     sessions.add_argument("--labels", type=int, default=200, metavar="N", help="of each session [200]")
     sessions.add_argument("--batch", type=int, default=20, metavar="N", help="rows per round [20]")
+    sessions.add_argument("--picture", type=Path, metavar="FILE", help="SVG of the first model's first session")
 
 
 def _entropy(args: Namespace) -> int:
@@ -118,7 +120,7 @@ def _labelling(args: Namespace) -> int:
     import torch
 
     from entropic_rl.active.config import MODELS
-    from entropic_rl.benchmarks.labelling import labelling_row
+    from entropic_rl.benchmarks.labelling import draw, labelling_row, play
 
     models = args.models or list(MODELS)
     unknown = [name for name in models if name not in MODELS]
@@ -132,8 +134,11 @@ def _labelling(args: Namespace) -> int:
     heads = " | ".join(f"accuracy at {n} labels, %" for n in at)
     print(f"| model | {heads} | confidence less accuracy | accuracy out of fold, % | s per round (longest) |")
     print(f"|{' --- |' * (len(at) + 4)}")
-    for name in models:
-        print(labelling_row(name, args.seeds, n_labels=args.labels, batch=args.batch, at=at), flush=True)
+    for i, name in enumerate(models):
+        sessions = [play(name, seed, n_labels=args.labels, batch=args.batch) for seed in range(args.seeds)]
+        print(labelling_row(name, sessions, at), flush=True)
+        if args.picture is not None and i == 0:
+            draw(args.picture, name, sessions[0])
     return 0
 
 

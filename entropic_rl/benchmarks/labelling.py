@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from entropic_rl.active.labelling_config import LabellingConfig
 from entropic_rl.active.score import Score
 from entropic_rl.datasets.data import generator
 from entropic_rl.datasets.pools import pool_of, read_table
+from entropic_rl.plots.labelling import plot_labelling
 
-__all__ = ["Session", "labelling_row", "play"]
+__all__ = ["Session", "draw", "labelling_row", "play"]
 
 _N_TEST = 540
 
@@ -65,9 +67,13 @@ def play(model: str, seed: int, *, n_labels: int, batch: int, strategy: str = "m
     return Session(scores, last, waits)
 
 
-def labelling_row(model: str, n_seeds: int, *, n_labels: int, batch: int, at: list[int]) -> str:
+def draw(file: Path, model: str, session: Session) -> None:
+    """The picture that a session leaves."""
+    plot_labelling(file, [asdict(score) for score in session.scores], title=f"digits, {model}, {_N_TEST} test rows")
+
+
+def labelling_row(model: str, sessions: Sequence[Session], at: Sequence[int]) -> str:
     """A Markdown row: mean accuracy after so many labels, confidence less accuracy, out of fold, and the wait."""
-    sessions = [play(model, seed, n_labels=n_labels, batch=batch) for seed in range(n_seeds)]
 
     def mean(values: list[float]) -> str:
         return f"{100.0 * statistics.mean(values):.1f}"
