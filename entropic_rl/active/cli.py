@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-
-from entropic_rl.errors import ConfigError
 
 __all__ = ["active_learning"]
 
@@ -39,14 +36,6 @@ def active_learning(prog: str, arguments: Sequence[str]) -> int:
     if not arguments or (wants_help and "--data" not in flags):
         print(_HELP.format(prog=prog), end="")
         return 0
-    try:
-        comparison = importlib.import_module("entropic_rl.active.comparison_cli")
-    except ModuleNotFoundError as error:
-        if error.name != "entropic_rl.active.comparison_cli":
-            raise
-        raise ConfigError(
-            "expected --pool FILE, a table whose rows want labels, got none: with it the rows that are worth a label "
-            "are asked for, and answers are taken"
-        ) from None
-    compare: int = comparison.compare_strategies(prog, ["--help"] if wants_help else arguments)
-    return compare
+    from entropic_rl.active.comparison_cli import compare_strategies
+
+    return compare_strategies(prog, ["--help"] if wants_help else arguments)
