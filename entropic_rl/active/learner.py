@@ -213,8 +213,8 @@ class ActiveLearner:
         """Models that disagree: draws from the posterior where it is known, else fitted to bootstrap samples."""
         if self._takes_unlabelled:
             raise ConfigError(
-                f"{self._strategy.name}: expected an estimator with members, as {type(self._estimator).__name__} is "
-                "fitted to unlabelled rows too; take margin or entropy"
+                f"{self._strategy.name}: expected an estimator with members, or one that is fitted to labelled rows "
+                "alone, of which copies make members; take margin or entropy"
             )
         X, y = self.X[self.labelled], self.labels
         return models.committee(self.model, X, y, self._n_members, self._seed)
