@@ -195,9 +195,9 @@ def mutual_information(log_p: Tensor) -> Tensor:
     wide = _at_least_float32(log_p)
     p = wide.exp()
     mean = p.mean(-2, keepdim=True)
-    d = wide.clamp(min=_LOG_OF_NOTHING) - mean.log().clamp(min=_LOG_OF_NOTHING)
-    d = d.clamp(max=math.log(log_p.shape[-2]))  # which it is, unless all members have so little that m rounds to 0
-    terms = torch.addcmul(p * d, mean, torch.expm1(d), value=-1.0)
+    d = wide.clamp(min=_LOG_OF_NOTHING).sub_(mean.log().clamp_(min=_LOG_OF_NOTHING))
+    d = d.clamp_(max=math.log(log_p.shape[-2]))  # which it is, unless all members have so little that m rounds to 0
+    terms = (p * d).addcmul_(mean, torch.expm1(d), value=-1.0)
     return (terms.sum((-1, -2)) / log_p.shape[-2]).clamp(min=0.0).to(log_p.dtype)
 
 
