@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from entropic_rl.active import batches
 from entropic_rl.active.acquisition import (
     bald,
     density_weighted,
@@ -140,6 +141,15 @@ def test_batch_bald_counts_every_labelling_and_is_greedy():
     assert told[3].item() == pytest.approx(max(others), abs=1e-10)
     best = max(joint_information(log_p, pair) for pair in itertools.combinations(range(9), 2))
     assert told[1].item() >= (1.0 - 1.0 / math.e) * best - 1e-6
+
+
+def test_batch_bald_leaves_alone_what_cannot_win(monkeypatch):
+    log_p = log_probs(400, 4, 3)
+    rows, told = batch_bald(log_p, 5, stream())
+    monkeypatch.setattr(batches, "_LOOKED_AT", 400)  # look at all
+    everything, expected = batch_bald(log_p, 5, stream())
+    assert rows.tolist() == everything.tolist()
+    torch.testing.assert_close(told, expected, rtol=0.0, atol=1e-12)
 
 
 def test_batch_bald_takes_no_row_twice_that_tells_the_same():
