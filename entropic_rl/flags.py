@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 import yaml
@@ -47,11 +47,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_settings(
-    parser: argparse.ArgumentParser, cls: type[Any], title: str, *, skip: Container[str] = (), several: bool = False
+    parser: argparse.ArgumentParser,
+    cls: type[Any],
+    title: str,
+    *,
+    skip: Container[str] = (),
+    several: bool = False,
+    defaults: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> None:
     """Add a flag for every field of a settings class; a flag that is not given leaves no trace in the namespace.
 
-    With ``several``, flags of single values (:func:`scalar_fields`) take any number of them and give a list.
+    With ``several``, flags of single values (:func:`scalar_fields`) take any number of them and give a list. Where a
+    verb begins with other ``defaults`` than the class, they are shown.
     """
     lists = scalar_fields(cls) if several else ()
     group = parser.add_argument_group(title)
@@ -61,7 +68,7 @@ def add_settings(
         if field.name in skip:
             continue
         flag = "--" + field.name.replace("_", "-")
-        default = _shown_default(field)
+        default = str(defaults[field.name]).lower() if field.name in defaults else _shown_default(field)
         group.add_argument(
             flag,
             dest=field.name,

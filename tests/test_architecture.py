@@ -75,6 +75,7 @@ MAY_IMPORT = {
         "active",
         "allocation",
         "calibration",
+        "classifier_flags",
         "compare",
         "config",
         "datasets",
@@ -91,10 +92,10 @@ MAY_IMPORT = {
     | {"calibration", "config", "entropy", "few_labels", "losses", "networks", "optimizers", "streams", "supervised"},
     "calibrate": BASE
     | {"allocation", "calibrate", "calibration", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
-    | {"run_directory", "supervised", "tracking"},
+    | {"classifier_flags", "run_directory", "supervised", "tracking"},
     "robustness": BASE
     | {"allocation", "compare", "config", "datasets", "flags", "page", "plots", "progress", "robustness"}
-    | {"run_directory", "streams", "supervised", "tracking"},
+    | {"classifier_flags", "run_directory", "streams", "supervised", "tracking"},
     "supervised": CORE | {"config", "errors", "networks", "optimizers", "supervised"},
     "datasets": {"config", "datasets", "errors", "extras"},
     "errors": set(),
@@ -147,6 +148,7 @@ MAY_IMPORT = {
     "optimality": CORE | MACHINERY | {"envs"},  # the oracle
     "recording": CORE | MACHINERY | BASE | LOOP,
     "flags": {"errors", "config"},
+    "classifier_flags": {"config", "errors", "flags", "run_directory"},
     "episodes": set(),
     "exploration": {"errors", "user_modules", "spaces", "vector"},
     "vector": {"errors", "episodes", "frames", "masks", "spaces"},
@@ -172,7 +174,8 @@ MAY_IMPORT = {
 }
 TORCH_FREE = {
     "", "allocation", "user_modules", "conv_layers", "extras", "wrappers",
-    "errors", "schedules", "families", "presets", "config", "flags", "spaces", "environments", "run_directory",
+    "errors", "schedules", "families", "presets", "config", "classifier_flags", "flags", "spaces", "environments",
+    "run_directory",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_environments",
     "benchmarks.cli_few_labels", "benchmarks.cli_mathematics", "benchmarks.cli_robustness", "compare", "benchmarks",

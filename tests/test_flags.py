@@ -158,3 +158,11 @@ def test_none_is_read_where_it_is_a_value(text):
     assert parse("--batch-size", text, cls=FitConfig) == {"batch_size": None}
     assert build(FitConfig, parse("--batch-size", text, cls=FitConfig)).batch_size is None
     assert parse("--n-epochs", text, cls=FitConfig) == {"n_epochs": text}  # the settings class says what it expects
+
+
+def test_defaults_of_a_verb_are_shown_in_place_of_the_classs():
+    parser = Parser(prog="prog")
+    add_settings(parser, FitConfig, "training", defaults={"batch_size": None, "learning_rate": 0.01})
+    shown = " ".join(parser.format_help().split())
+    assert "none = all of them [none]" in shown
+    assert "cosine:0.01:0 [0.01]" in shown

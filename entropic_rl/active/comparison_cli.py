@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from entropic_rl.active.config import (
@@ -16,55 +15,54 @@ from entropic_rl.active.config import (
     parse_stopping,
     parse_strategy,
 )
-from entropic_rl.config import RunConfig, build, field_docs, jsonable, load_yaml
+from entropic_rl.classifier_flags import (
+    add_comparison_flags,
+    add_tracking_flags,
+    built,
+    check_comparison,
+    chosen_settings,
+    coefficients,
+    is_to_run,
+    tracking_of,
+)
+from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.errors import ConfigError
-from entropic_rl.flags import Parser, add_settings, given
-from entropic_rl.run_directory import check_run_directory
+from entropic_rl.flags import Parser, add_settings
 from entropic_rl.supervised.config import FitConfig
 
 __all__ = ["compare_strategies"]
 
+_ENT_COEFS = ("0",)
 _STRATEGIES = ("random", "margin", "entropy", "bald", "badge")
 _STOPPING = ("stable", "confident")
 _NOT_OURS = {"device", "early_stopping", "n_epochs_no_change", "tol"}  # no rows are held out of so few labels
-_TRACKING = ("track", "wandb_mode", "wandb_project", "wandb_entity", "wandb_group", "wandb_tags")
-_FIT = {"batch_size": None, "learning_rate": 0.01, "n_epochs": 100}  # few rows: all of them at every step
+_FIT: dict[str, Any] = {
+    "batch_size": None,
+    "learning_rate": 0.01,
+    "n_epochs": 100,
+}  # few rows: all of them at every step
 
 
 def compare_strategies(prog: str, arguments: Sequence[str]) -> int:
     """Learn with every strategy and seed, and report which asks best."""
     args = _parser(prog).parse(arguments)
-    known = [name for name in (*field_docs(ComparisonConfig), *field_docs(FitConfig)) if name not in _NOT_OURS]
-    chosen = load_yaml(args.config, known) if args.config else {}
-    chosen |= given(args, ComparisonConfig) | given(args, FitConfig)
-    asked = chosen.pop("ent_coef", 0.0)
-    listed = args.ent_coefs or (asked if isinstance(asked, list | tuple) else [asked])
+    chosen = _FIT | chosen_settings(args, (ComparisonConfig, FitConfig), left_out=_NOT_OURS)
+    listed = coefficients(args, chosen, _ENT_COEFS)
     strategies = _strategies(args.strategies)
-    config: ComparisonConfig = _built(ComparisonConfig, _with_members(chosen, strategies))
-    coefs = [_built(FitConfig, {**_FIT, **chosen, "ent_coef": coef}).ent_coef for coef in listed]
-    _check(args, config, coefs, strategies)
-    fit: FitConfig = _built(FitConfig, {**_FIT, **chosen, "ent_coef": coefs[0]})
+    config: ComparisonConfig = built(ComparisonConfig, _with_members(chosen, strategies))
+    coefs = [built(FitConfig, {**chosen, "ent_coef": coef}).ent_coef for coef in listed]
+    check_comparison(args, coefs)
+    _check(args, config, strategies)
+    fit: FitConfig = built(FitConfig, {**chosen, "ent_coef": coefs[0]})
     if config.mc_samples and not fit.dropout:
         raise ConfigError("mc_samples: expected dropout to sample, got --dropout 0; give 0.2, say")
     settings = jsonable(config) | {"strategies": strategies, "stopping": list(args.stop)}
     if config.model == "entropic":
-        settings |= {name: value for name, value in jsonable(fit).items() if name not in _NOT_OURS} | {
-            "ent_coef": coefs
-        }
-    tracked = {name: value for name, value in given(args, RunConfig).items() if name in _TRACKING}
-    tracking = build(RunConfig, {"env": config.data, **tracked})
-    if args.show_config:
-        import yaml
-
-        print(yaml.safe_dump(settings, sort_keys=False), end="")
-        return 0
-    if args.out is None:
-        raise ConfigError("--out is missing: give a new or empty directory, where everything goes")
-    check_run_directory(args.out)
-    if args.seeds < 6:
-        print(f"{prog}: warning: no paired test over {args.seeds} seeds can fall under 0.05; give --seeds 10",
-              file=sys.stderr)  # fmt: skip
-    _run([*prog.split(), *arguments], args, config, fit, settings=settings, tracking=tracking)
+        trained = {name: value for name, value in jsonable(fit).items() if name not in _NOT_OURS}
+        settings |= trained | {"ent_coef": coefs}
+    tracking = tracking_of(args, config.data)
+    if is_to_run(prog, args, settings):
+        _run([*prog.split(), *arguments], args, config, fit, settings=settings, tracking=tracking)
     return 0
 
 
@@ -79,22 +77,13 @@ def _parser(prog: str) -> Parser:
     parser.add_argument("--strategies", nargs="+", default=_STRATEGIES, metavar="NAME",
                         help=f"{', '.join(STRATEGIES)}, tsallis:ORDER, renyi:ORDER, or skactiveml:CLASS; random is "
                         f"always among them [{' '.join(_STRATEGIES)}]")  # fmt: skip
-    parser.add_argument("--ent-coef", nargs="+", dest="ent_coefs", metavar="X",
-                        help="entropy weights of the entropic model, each with every strategy: numbers, schedules "
-                        "such as linear:1:0, or target:NATS [0]")  # fmt: skip
     parser.add_argument("--stop", nargs="*", default=_STOPPING, metavar="RULE",
                         help="stopping rules to try along the curves: labels:N, stable:KAPPA:ROUNDS, "
                         f"confident:P:ROUNDS, entropy:NATS:ROUNDS [{' '.join(_STOPPING)}]")  # fmt: skip
-    parser.add_argument("--seeds", type=int, default=10, metavar="N",
-                        help="splits, first labels and first weights to repeat it with [10]")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="DIR", help="new directory for the page and its numbers")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; flags win over it")
-    parser.add_argument("--show-config", action="store_true", help="print the resolved settings as YAML and stop")
-    parser.add_argument("--num-threads", type=int, default=1, metavar="N", help="CPU threads of torch [1]")
-    parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
+    add_comparison_flags(parser, ent_coefs=_ENT_COEFS, seeds=10, seeds_are="splits, first labels and first weights")
     add_settings(parser, ComparisonConfig, "data and questions")
-    add_settings(parser, FitConfig, "training of the entropic model", skip=("ent_coef", *_NOT_OURS))
-    add_settings(parser, RunConfig, "tracking", skip=[name for name in field_docs(RunConfig) if name not in _TRACKING])
+    add_settings(parser, FitConfig, "training of the entropic model", skip=("ent_coef", *_NOT_OURS), defaults=_FIT)
+    add_tracking_flags(parser)
     return parser
 
 
@@ -118,22 +107,9 @@ def _with_members(chosen: dict[str, Any], strategies: Sequence[str]) -> dict[str
     return chosen | {"n_members": (5 if asked else 1) if networks else 20}
 
 
-def _built(cls: type[Any], chosen: dict[str, Any]) -> Any:
-    names = field_docs(cls)
-    return build(cls, {name: value for name, value in chosen.items() if name in names})
-
-
-def _check(
-    args: argparse.Namespace, config: ComparisonConfig, coefs: Sequence[float | str], strategies: Sequence[str]
-) -> None:
+def _check(args: argparse.Namespace, config: ComparisonConfig, strategies: Sequence[str]) -> None:
     for rule in args.stop:
         parse_stopping(rule)
-    if args.seeds < 1:
-        raise ConfigError(f"--seeds: expected at least 1, got {args.seeds}")
-    if args.num_threads < 1:
-        raise ConfigError(f"--num-threads: expected at least 1, got {args.num_threads}")
-    if len(set(coefs)) < len(coefs):
-        raise ConfigError(f"--ent-coef: expected different coefficients, got {' '.join(map(str, coefs))}")
     if config.model != "entropic" and args.ent_coefs:
         raise ConfigError(f"--ent-coef: expected --model entropic, which has one, got {config.model}")
     peers = [name for name in strategies if name.startswith("skactiveml:")]

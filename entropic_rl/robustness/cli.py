@@ -7,14 +7,20 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from entropic_rl.config import RunConfig, build, field_docs, jsonable, load_yaml
-from entropic_rl.errors import ConfigError
-from entropic_rl.flags import Parser, add_settings, given
+from entropic_rl.classifier_flags import (
+    add_comparison_flags,
+    add_tracking_flags,
+    built,
+    check_comparison,
+    chosen_settings,
+    coefficients,
+    is_to_run,
+    tracking_of,
+)
+from entropic_rl.config import RunConfig, jsonable
+from entropic_rl.flags import Parser, add_settings
 from entropic_rl.robustness.config import AttackConfig, RobustnessConfig, Settings
-from entropic_rl.run_directory import check_run_directory
 from entropic_rl.supervised.config import FitConfig
 
 __all__ = ["robustness"]
@@ -22,55 +28,28 @@ __all__ = ["robustness"]
 _ENT_COEFS = ("0", "0.1", "0.5", "1")
 # Networks are attacked as they end, in the type and on the device they train in.
 _NOT_OURS = {"device", "dtype", "early_stopping", "n_epochs_no_change", "tol"}
-_TRACKING = ("track", "wandb_mode", "wandb_project", "wandb_entity", "wandb_group", "wandb_tags")
 
 
 def robustness(prog: str, arguments: Sequence[str]) -> int:
     """Train classifiers over entropy coefficients and seeds, attack them, and report what withstands."""
     args = _parser(prog).parse(arguments)
     settings = _settings(args)
-    tracked = {name: value for name, value in given(args, RunConfig).items() if name in _TRACKING}
-    tracking = build(RunConfig, {"env": settings.config.data, **tracked})
-    if args.show_config:
-        import yaml
-
-        print(yaml.safe_dump(settings.shown, sort_keys=False), end="")
-        return 0
-    if args.out is None:
-        raise ConfigError("--out is missing: give a new or empty directory, where everything goes")
-    check_run_directory(args.out)
-    if args.seeds < 6:
-        print(f"{prog}: warning: no paired test over {args.seeds} seeds can fall under 0.05; give --seeds 10",
-              file=sys.stderr)  # fmt: skip
-    _run([*prog.split(), *arguments], args, settings, tracking)
+    if is_to_run(prog, args, settings.shown):
+        _run([*prog.split(), *arguments], args, settings, tracking_of(args, settings.config.data))
     return 0
 
 
 def _settings(args: argparse.Namespace) -> Settings:
     """File and flags together, checked."""
-    classes = (RobustnessConfig, AttackConfig, FitConfig)
-    known = [name for cls in classes for name in field_docs(cls) if name not in _NOT_OURS]
-    chosen = load_yaml(args.config, known) if args.config else {}
-    for cls in classes:
-        chosen |= given(args, cls)
-    asked = chosen.pop("ent_coef", _ENT_COEFS)
-    listed = args.ent_coefs or (asked if isinstance(asked, list | tuple) else [asked])
-    config, attack = _built(RobustnessConfig, chosen), _built(AttackConfig, chosen)
-    coefs = [_built(FitConfig, {**chosen, "ent_coef": coef}).ent_coef for coef in listed]
-    for name, least in (("seeds", 1), ("num_threads", 1)):
-        if getattr(args, name) < least:
-            raise ConfigError(f"--{name.replace('_', '-')}: expected at least {least}, got {getattr(args, name)}")
-    if not coefs or len(set(coefs)) < len(coefs):
-        raise ConfigError(f"--ent-coef: expected different coefficients, at least one, got {' '.join(map(str, coefs))}")
-    fit = _built(FitConfig, {**chosen, "ent_coef": coefs[0]})
+    chosen = chosen_settings(args, (RobustnessConfig, AttackConfig, FitConfig), left_out=_NOT_OURS)
+    listed = coefficients(args, chosen, _ENT_COEFS)
+    config, attack = built(RobustnessConfig, chosen), built(AttackConfig, chosen)
+    coefs = [built(FitConfig, {**chosen, "ent_coef": coef}).ent_coef for coef in listed]
+    check_comparison(args, coefs)
+    fit = built(FitConfig, {**chosen, "ent_coef": coefs[0]})
     trained = {name: value for name, value in jsonable(fit).items() if name not in _NOT_OURS}
     shown = jsonable(config) | jsonable(attack) | trained | {"ent_coef": coefs}
     return Settings(config, attack, fit, coefs, args.seeds, shown)
-
-
-def _built(cls: type[Any], chosen: dict[str, Any]) -> Any:
-    names = field_docs(cls)
-    return build(cls, {name: value for name, value in chosen.items() if name in names})
 
 
 def _parser(prog: str) -> Parser:
@@ -81,20 +60,11 @@ def _parser(prog: str) -> Parser:
         epilog=f"example: {prog} --data digits --ent-coef 0 0.1 0.5 1 --seeds 5 --norm linf --eps 0 0.05 0.1 0.2 0.3 "
         f"--out DIR   or, beside adversarial training: {prog} --data digits --adversarial 0.1 --out DIR",
     )
-    parser.add_argument("--ent-coef", nargs="+", dest="ent_coefs", metavar="X",
-                        help="entropy weights to compare, each a number, a schedule such as linear:1:0, or "
-                        "target:NATS, steered to keep that entropy [0 0.1 0.5 1]")  # fmt: skip
-    parser.add_argument("--seeds", type=int, default=5, metavar="N",
-                        help="splits, first weights and minibatches to repeat it with [5]")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="DIR", help="new directory for the page and its numbers")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; flags win over it")
-    parser.add_argument("--show-config", action="store_true", help="print the resolved settings as YAML and stop")
-    parser.add_argument("--num-threads", type=int, default=1, metavar="N", help="CPU threads of torch [1]")
-    parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
+    add_comparison_flags(parser, ent_coefs=_ENT_COEFS, seeds=5, seeds_are="splits, first weights and minibatches")
     add_settings(parser, RobustnessConfig, "data, radii and corruptions")
     add_settings(parser, AttackConfig, "attacks")
     add_settings(parser, FitConfig, "training", skip=("ent_coef", *_NOT_OURS))
-    add_settings(parser, RunConfig, "tracking", skip=[name for name in field_docs(RunConfig) if name not in _TRACKING])
+    add_tracking_flags(parser)
     return parser
 
 
