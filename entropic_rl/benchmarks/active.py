@@ -48,7 +48,7 @@ CASES = {
          "entropy-density", "skactiveml:QueryByCommittee"), 20,
     ),
     "networks": Case(
-        _DIGITS | {"n_members": 5}, ("random", "margin", "entropy", "bald", "badge"), 20, (0.0, 0.3)
+        _DIGITS | {"n_members": 5}, ("random", "margin", "entropy", "bald", "badge"), 10, (0.0, 0.3)
     ),
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ def add(choices: Any) -> None:
     """Add the parsers of this group."""
     active = choices.add_parser("active-learning", help="query strategies beside chance and published figures")
     active.add_argument("--cases", nargs="+", metavar="NAME", help="breast_cancer, digits, networks, spreading [all]")
-    active.add_argument("--seeds", type=int, metavar="N", help="paired curves of each [30, 20, 20]")
+    active.add_argument("--seeds", type=int, metavar="N", help="paired curves of each [30, 20, 10]")
 
 
 def _active_learning(args: Namespace) -> int:
