@@ -22,6 +22,8 @@ from entropic_rl.config import RunConfig
 WORKER = """
 import json, os, signal, sys, time
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever runs in the background inherits ignored
+
 def say(event):
     print(json.dumps(event), flush=True)
 

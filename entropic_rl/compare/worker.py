@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -40,6 +41,7 @@ class _Lines:
 
 def main() -> int:
     """Read a job, train it, say how it went."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # how it is asked to stop; in the background it is ignored
     lines = _Lines(os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print must not get between the lines
     job = json.load(sys.stdin)
