@@ -97,6 +97,7 @@ MAY_IMPORT = {
     | {"allocation", "compare", "config", "datasets", "flags", "page", "plots", "progress", "robustness"}
     | {"classifier_flags", "run_directory", "streams", "supervised", "tracking"},
     "supervised": CORE | {"config", "errors", "networks", "optimizers", "supervised"},
+    "diagnostics": {"diagnostics", "entropy", "errors", "losses", "streams"},
     "datasets": {"config", "datasets", "errors", "extras"},
     "errors": set(),
     "presets": set(),
@@ -105,6 +106,7 @@ MAY_IMPORT = {
     "plots": {"plots"},
     "plots.active": {"errors", "plots"},
     "plots.calibration": {"calibration", "errors", "plots"},
+    "plots.chain_rule": {"diagnostics", "errors", "plots"},
     "plots.robustness": {"errors", "plots"},
     "plots.estimates": {"errors", "plots"},
     "plots.uncertainty": {"calibration", "entropy", "errors", "plots"},
