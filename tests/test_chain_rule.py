@@ -2,14 +2,22 @@
 
 import itertools
 import math
+import re
+from io import StringIO
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from entropic_rl.benchmarks.chain_rule import ACTIVATIONS as MEASURED
+from entropic_rl.benchmarks.chain_rule import worked_example
+from entropic_rl.benchmarks.cli import main
+from entropic_rl.benchmarks.notebooks import executed, printed, read
 from entropic_rl.diagnostics.chain_rule import trace_weight
 from entropic_rl.diagnostics.differences import central_difference, relative_error
 from entropic_rl.errors import ConfigError
+from entropic_rl.plots.chain_rule import plot_chain_rule
 
 F64 = torch.float64
 ACTIVATIONS = {
@@ -171,6 +179,20 @@ def test_errors_are_relative_to_the_larger_and_never_to_nothing():
     assert relative_error(one * 0, one * 1e-12, size=1.0) == pytest.approx(1e-7)
 
 
+def saturated():
+    """p = (1 - 1e-14, 1e-14, 1e-22): the loss and most of its derivatives are below the rounding of the logits."""
+    net = nn.Sequential(nn.Linear(1, 3, bias=False)).double()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[23.0], [-9.0], [-27.0]]))
+    return net
+
+
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_saturated_networks_are_not_mistaken_for_wrong_ones(target):
+    trace = trace_weight(saturated(), (1.0,), target, layer=0, row=1, column=0)
+    assert trace.worst.relative_error <= 1e-6, trace.worst
+
+
 # What is printed, and what is left alone
 
 
@@ -227,3 +249,87 @@ def test_bad_input_is_one_clear_sentence(change, words):
     with pytest.raises(ConfigError, match=words) as error:
         trace_weight(net, x, target, **arguments)
     assert "\n" not in str(error.value)
+
+
+# The picture
+
+
+def texts(svg):
+    return re.findall(r"<text [^>]*>([^<]*)</text>", svg)
+
+
+def test_picture_holds_the_factors_and_the_products():
+    trace, file = trace_weight(textbook(), (1.0, 1.0), 0, layer=0, row=1, column=0), StringIO()
+    plot_chain_rule(file, trace)
+    said = texts(file.getvalue())
+    assert {"dz1/dw = 1", "dh1/dz1 = 1", "dy/dh1 = -1", "dy/dh1 = 1", "target", "hidden h1"} <= set(said)
+    assert any(text.startswith("dL/dw  =  dL/dy") and text.endswith("=  1.905") for text in said)
+    assert any(text.startswith("dH/dw  =  dH/dp") and text.endswith("=  -0.2711") for text in said)
+
+
+@pytest.mark.parametrize(("layer", "activation"), [(4, nn.Tanh), (2, nn.ReLU), (0, nn.Identity)])
+def test_every_layer_of_a_deep_network_can_be_drawn(layer, activation):
+    file = StringIO()
+    plot_chain_rule(file, trace_weight(network(activation), inputs(), 0, layer=layer, row=0, column=0), title="here")
+    assert {"hidden h1", "hidden h2", "here"} <= set(texts(file.getvalue()))
+
+
+def test_layers_without_an_activation_are_drawn():
+    file, net = StringIO(), nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    plot_chain_rule(file, trace_weight(net, (1.0, -1.0), 1, layer=0, row=2, column=1))
+    assert "hidden z1" in texts(file.getvalue())
+
+
+def test_networks_too_wide_to_be_read_are_not_drawn():
+    with pytest.raises(ConfigError, match="at most 5 units in a layer, got 6"):
+        plot_chain_rule(StringIO(), trace_weight(network(widths=(3, 6, 2)), inputs(), 0, layer=0, row=0, column=0))
+
+
+# The notebook and the measurement
+
+NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebooks" / "chain_rule.ipynb"
+
+
+def test_notebook_prints_what_it_has_stored():
+    notebook = read(NOTEBOOK)
+    fresh = executed(notebook)
+    assert printed(fresh) == printed(notebook)
+    assert fresh == notebook  # no counts, no times, no metadata of cells
+    assert "dL/dw" in "".join(printed(notebook))
+
+
+def test_notebook_is_small_and_names_no_place_of_a_machine():
+    text = NOTEBOOK.read_text()
+    assert len(text) < 20_000
+    assert not re.search(r"/(home|tmp|work|usr|root)/", text)
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links == ["../images/chain_rule.svg"]
+    assert (NOTEBOOK.parent / links[0]).exists()
+
+
+def test_notebook_and_picture_show_the_same_weight():
+    trace = worked_example()
+    table = printed(read(NOTEBOOK))[-2]
+    assert table.strip() == str(trace)
+
+
+def test_files_that_are_no_notebooks_are_refused(tmp_path):
+    for text in ("{", "[]", '{"nbformat": 3}'):
+        (tmp_path / "a.ipynb").write_text(text)
+        with pytest.raises(ConfigError, match="--notebook: expected"):
+            read(tmp_path / "a.ipynb")
+    with pytest.raises(ConfigError, match="expected a notebook"):
+        read(tmp_path / "none.ipynb")
+
+
+def test_measurement_prints_a_row_per_activation_and_leaves_the_picture(tmp_path, capsys):
+    assert main(["chain-rule", "--networks", "1", "--picture", str(tmp_path / "a.svg")]) == 0
+    _, rule, *rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == len(MEASURED)
+    assert {row.count("|") for row in rows} == {rule.count("|")}
+    for row in rows:
+        factor, product, total = (float(cell) for cell in row.split("|")[3:6])
+        assert factor <= 1e-6
+        assert max(product, total) <= 1e-12
+    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+    assert main(["chain-rule", "--networks", "0"]) == 2

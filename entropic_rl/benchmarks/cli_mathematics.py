@@ -15,6 +15,10 @@ def add(choices: Any) -> None:
     """Add the parsers of this group."""
     entropy = choices.add_parser("entropy", help="accuracy of float32 entropies against 50-digit arithmetic")
     entropy.add_argument("--rows", type=int, default=3000, metavar="N", help="random rows [3000]")
+    chain = choices.add_parser("chain-rule", help="derivatives of random networks beside differences and autograd")
+    chain.add_argument("--networks", type=int, default=50, metavar="N", help="of each activation [50]")
+    chain.add_argument("--picture", type=Path, metavar="FILE", help="SVG of the worked example")
+    chain.add_argument("--notebook", type=Path, metavar="FILE", help="run its cells and store what they print")
     metrics = choices.add_parser("calibration-metrics", help="what errors of calibration read where the truth is known")
     metrics.add_argument("--gaps", nargs="+", type=float, default=[0.0, 2.0, 5.0], metavar="POINTS",
                          help="confidence less accuracy, in points [0 2 5]")  # fmt: skip
@@ -49,6 +53,23 @@ def _entropy(args: Namespace) -> int:
     print(f"\nlargest relative error over {found['rows']} random rows (negative values):")
     for name, error in found["worst"].items():
         print(f"  {name:22} {error:.1e}  ({found['negative'][name]} negative)")
+    return 0
+
+
+def _chain_rule(args: Namespace) -> int:
+    from entropic_rl.benchmarks.chain_rule import ACTIVATIONS, chain_rule_row, draw
+    from entropic_rl.benchmarks.notebooks import executed, read, write
+
+    if args.networks < 1:
+        raise ConfigError(f"--networks: expected at least 1, got {args.networks}")
+    print("| activation | weights traced | largest error of a factor | of a product, to autograd | of the total "
+          "| extrapolated |\n| --- | --- | --- | --- | --- | --- |")  # fmt: skip
+    for name in ACTIVATIONS:
+        print(chain_rule_row(name, args.networks), flush=True)
+    if args.picture is not None:
+        draw(args.picture)
+    if args.notebook is not None:
+        write(args.notebook, executed(read(args.notebook)))
     return 0
 
 
@@ -145,6 +166,7 @@ def _labelling(args: Namespace) -> int:
 MEASUREMENTS = {
     "acquisition": _acquisition,
     "calibration-metrics": _calibration_metrics,
+    "chain-rule": _chain_rule,
     "classifiers": _classifiers,
     "entropy": _entropy,
     "fits": _fits,

@@ -140,20 +140,20 @@ def trace_weight(
         shared = _shared_factors(stages, values, linear_places[layer], row=row, column=column, step=step)
         label = torch.tensor(target)
         first = _difference("dL/dy", "p - onehot(target)", p - F.one_hot(label, len(p)),
-                            of=lambda y: F.cross_entropy(y, label), at=y, step=step)  # fmt: skip
-        entropy = categorical_entropy(y)
-        by_p = _difference("dH/dp", "-(log p + 1)", -(p.log() + 1.0), of=lambda p: -(p * p.log()).sum(), at=p,
+                            of=lambda y: F.cross_entropy(y, label), at=y, step=step, size=y.abs().amax())  # fmt: skip
+        gaps = y.max() - y  # -p (log p + H) = p (d - E_p d) keeps its digits where p is nearly 0 or 1
+        by_p = _difference("dH/dp", "-(log p + 1)", -(p.log() + 1.0), of=lambda p: -p * p.log(), at=p,
                            step=(0.01 * p).clamp(max=step))  # fmt: skip
         by_y = _difference(
             "dp/dy", "diag(p) - p p^T", p.diag() - p.outer(p), of=lambda y: y.softmax(-1), at=y, step=step
         )
-        by_logits = _difference("dH/dy", "both: -p (log p + H)", -p * (p.log() + entropy), of=categorical_entropy, at=y,
+        by_logits = _difference("dH/dy", "both: -p (log p + H)", p * (gaps - p @ gaps), of=categorical_entropy, at=y,
                                 step=step)  # fmt: skip
         gradients = _Gradients(network, start, target, ent_coef=ent_coef, layer=layer, row=row,
                                column=column, step=step)  # fmt: skip
         return ChainRule(
             layer=layer, row=row, column=column, target=target, ent_coef=ent_coef,
-            values={**values, "p": p, "L": -p.log()[target], "H": entropy},
+            values={**values, "p": p, "L": F.cross_entropy(y, label), "H": categorical_entropy(y)},
             weights=tuple(stage.weight for stage in stages if stage.weight is not None), depth=depth,
             task=gradients.chain("dL/dw", (first, *shared)),
             entropy=gradients.chain("dH/dw", (by_p, by_y, *shared)),
@@ -232,12 +232,22 @@ def _shared_factors(
 
 
 def _difference(
-    symbol: str, meaning: str, value: Tensor, *, of: Callable[[Tensor], Tensor], at: Tensor, step: float | Tensor
+    symbol: str,
+    meaning: str,
+    value: Tensor,
+    *,
+    of: Callable[[Tensor], Tensor],
+    at: Tensor,
+    step: float | Tensor,
+    size: Tensor | float = 0.0,
 ) -> Factor:
+    """``size``: of what ``of`` rounds on its way, where that is more than its values."""
     with torch.no_grad():
         steps = torch.as_tensor(step, dtype=at.dtype).expand(len(at))
         difference, extrapolated = jacobian_difference(of, at, steps)
-        error = relative_error(difference, value, size=of(at).abs().amax())
+        if difference.ndim > value.ndim:  # terms of a sum, taken apart so that large ones do not hide small ones
+            difference = difference.sum(0)
+        error = relative_error(difference, value, size=max(float(of(at).abs().amax()), float(size)))
     return Factor(symbol=symbol, meaning=meaning, value=value, difference=difference, relative_error=error,
                   extrapolated=extrapolated)  # fmt: skip
 
