@@ -220,6 +220,14 @@ def test_network_and_generators_are_left_as_they_were():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_frozen_networks_are_traced_and_where_gradients_are_switched_off():
+    net = network().requires_grad_(False)
+    with torch.no_grad():
+        trace = trace_weight(net, inputs(), 0, layer=0, row=0, column=0)
+    assert close(trace.task.product, trace.task.autograd, 1e-12)
+    assert not any(p.requires_grad for p in net.parameters())
+
+
 # Bad input
 
 
@@ -235,6 +243,8 @@ def test_network_and_generators_are_left_as_they_were():
         ({"network": nn.Sequential(nn.Linear(3, 3)).half()}, "expected float32 or float64, got float16 in '0.weight'"),
         ({"x": (1.0, 2.0)}, "expected one row of 3 finite numbers"),
         ({"x": (1.0, 2.0, math.nan)}, "expected one row of 3 finite numbers"),
+        ({"x": "abc"}, "expected one row of 3 finite numbers, got 'abc'"),
+        ({"target": 0.5}, "expected a class from 0 to 2, got 0.5"),
         ({"target": 3}, "expected a class from 0 to 2, got 3"),
         ({"layer": 1}, "one of 0, 2, 4, got 1, which is Sigmoid"),
         ({"layer": 9}, "which is nothing"),

@@ -255,6 +255,21 @@ def test_options_out_of_range_are_refused(options):
         gradient_check(nn.Linear(3, 4), torch.sum, rows(5, 3), **options)
 
 
+@pytest.mark.parametrize(
+    ("module", "options", "words"),
+    [(torch.sum, {}, r"expected a torch\.nn\.Module, got builtin"), (nn.Linear(3, 4), {"seed": -1}, "seed: expected")],
+)
+def test_what_is_no_module_or_seed_is_refused(module, options, words):
+    with pytest.raises(ConfigError, match=words):
+        gradient_check(module, torch.sum, rows(5, 3), **options)
+
+
+def test_check_works_where_gradients_are_switched_off():
+    with torch.no_grad():
+        assert gradient_check(classifier(), entropic, rows(8, 3)).passed
+        assert not torch.is_grad_enabled()
+
+
 def test_half_precision_inputs_are_refused():
     with pytest.raises(ConfigError, match="inputs: expected float32 or float64, got float16"):
         gradient_check(nn.Linear(3, 4), torch.sum, rows(5, 3).half())

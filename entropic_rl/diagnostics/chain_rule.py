@@ -111,7 +111,7 @@ def trace_weight(
     ent_coef: float = 0.0,
     step: float = STEP,
 ) -> ChainRule:
-    """Follow ``network[layer].weight[row, column]`` to the task loss and to the entropy, in float64, on a copy.
+    """Follow ``network[layer].weight[row, column]`` to the task loss and to the entropy, in float64, on a CPU copy.
 
     Factors are closed forms; of activations without one here, autograd's derivative. A finite difference across the
     kink of a ReLU (z within two steps of 0) is not its derivative, and the table shows it.
@@ -130,7 +130,7 @@ def trace_weight(
         ConfigError: the network, the input, the target or the weight is not as above, the forward pass is random or not
             finite, or a probability rounds to 0.
     """
-    with random_state_kept(network):
+    with random_state_kept(), torch.enable_grad():
         stages, linear_places = stages_of(network)
         start = _input(x, stages[0].weight)
         values = _forward(stages, start)
@@ -168,7 +168,7 @@ class _Gradients:
         self, network: nn.Sequential, x: Tensor, target: int, *, ent_coef: float, layer: int, row: int, column: int,
         step: float,
     ) -> None:  # fmt: skip
-        self._network, self._x, self._step, self._ent_coef = double_copy(network, "network"), x, step, ent_coef
+        self._network, self._x, self._step, self._ent_coef = double_copy(network, "network").cpu(), x, step, ent_coef
         self._target, self._place = torch.tensor(target), (row, column)
         linear = self._network[layer]
         self._weight: Tensor = linear.get_parameter("weight").requires_grad_()
@@ -262,8 +262,11 @@ def _forward(stages: Sequence[Stage], x: Tensor) -> dict[str, Tensor]:
 
 
 def _input(x: Sequence[float] | Tensor, first: Tensor | None) -> Tensor:
-    row = torch.as_tensor(x, dtype=torch.float64).detach().clone()
     n = 0 if first is None else first.shape[1]
+    try:
+        row = torch.as_tensor(x, dtype=torch.float64).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"x: expected one row of {n} finite numbers, got {x!r}; pass one row of the data") from error
     if row.shape != (n,) or not bool(row.isfinite().all()):
         raise ConfigError(f"x: expected one row of {n} finite numbers, got {row.tolist()}; pass one row of the data")
     return row
@@ -287,7 +290,7 @@ def _depth(network: nn.Sequential, linear_places: dict[int, int], layer: int, ro
 
 def _check(stages: Sequence[Stage], values: dict[str, Tensor], target: int, ent_coef: float, step: float) -> None:
     y = values["y"]
-    if not 0 <= target < len(y):
+    if target not in range(len(y)):
         raise ConfigError(f"target: expected a class from 0 to {len(y) - 1}, got {target}; pass an index of the logits")
     if not (0.0 < step < 0.1 and math.isfinite(ent_coef)):
         raise ConfigError(

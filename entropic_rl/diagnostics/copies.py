@@ -46,9 +46,10 @@ def double_copy(module: M, name: str = "module") -> M:
 
 
 @contextmanager
-def random_state_kept(module: nn.Module) -> Iterator[None]:
+def random_state_kept(module: nn.Module | None = None) -> Iterator[None]:
     """Afterwards every generator is where it was: torch's on the devices of ``module``, NumPy's and Python's."""
-    devices = sorted({p.device.index or 0 for p in module.parameters() if p.device.type == "cuda"})
+    parameters = [] if module is None else list(module.parameters())
+    devices = sorted({p.device.index or 0 for p in parameters if p.device.type == "cuda"})
     of_numpy, of_python = np.random.get_state(), random.getstate()
     try:
         with torch.random.fork_rng(devices=devices):

@@ -105,10 +105,14 @@ def gradient_check(
             "n_directions, n_entries, step, tolerance: expected at least 1 and 0, and numbers between 0 and 1, got "
             f"{n_directions}, {n_entries}, {step}, {tolerance}; the defaults are 3, 3, 1e-4 and 1e-5"
         )
+    if not 0 <= seed < 2**64:
+        raise ConfigError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed}; 0 is the default")
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"module: expected a torch.nn.Module, got {type(module).__name__}; wrap functions in one")
     if not any(True for _ in module.parameters()):
         raise ConfigError(f"module: expected parameters to check, got none in {type(module).__name__}; pass the layers "
                           "that are trained")  # fmt: skip
-    with random_state_kept(module):
+    with random_state_kept(module), torch.enable_grad():
         function = _Loss(module, loss, inputs)
         gradients = function.gradients()
         size = function().detach().abs()
@@ -157,8 +161,8 @@ class _Loss:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(
-                f"module and loss: expected to run in float64, got {first_line(error)!r}; convert what they hold, such "
-                "as targets, with .double()"
+                f"module and loss: expected to run in float64, got {first_line(error)!r}; give a function of the "
+                "output alone, and convert what it holds, such as targets, with .double()"
             ) from error
         if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__

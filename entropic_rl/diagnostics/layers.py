@@ -40,7 +40,7 @@ def stages_of(network: nn.Sequential) -> tuple[list[Stage], dict[int, int]]:
     rule = "network: expected an nn.Sequential of Linear layers with at most one activation between them"
     if not isinstance(network, nn.Sequential):
         raise ConfigError(f"{rule}, got {type(network).__name__}; write the layers in a row")
-    layers = list(double_copy(network, "network"))
+    layers = list(double_copy(network, "network").cpu())
     linear = [isinstance(layer, nn.Linear) for layer in layers]
     if not linear or not (linear[0] and linear[-1]):
         raise ConfigError(f"{rule}, got {len(layers)} layers of which the first or the last is not Linear; the softmax "
