@@ -201,6 +201,7 @@ def test_progress_is_shown_when_asked(capsys):
     assert "2/2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_regressor_knows_its_noise_and_takes_back_the_bias_of_the_loss():
     rng = np.random.default_rng(0)
     x = rng.uniform(-1.0, 1.0, (600, 1))

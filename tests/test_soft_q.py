@@ -280,6 +280,7 @@ def test_termination_does_not_bootstrap_and_has_no_entropy():
     assert values[1].flatten().tolist() == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.slow
 def test_bandit_is_played_by_the_softmax_of_its_rewards_and_keeps_a_target_entropy():
     # One choice, then the end: pi = softmax(r / ((1 - m) t)), whatever else is random.
     config = replace(VALUES, learning_rate="linear:0.06:0", batch_size=32, buffer_size=512, munchausen_clip=100.0)
