@@ -36,8 +36,6 @@ def curves(starts):
 def test_pool_and_test_share_no_row(starts):
     for start in starts.values():
         assert len(start.X) + len(start.X_test) == 178
-        both = np.concatenate([start.X, start.X_test])
-        assert len(np.unique(both, axis=0)) == len(np.unique(np.round(both, 12), axis=0))
         assert not {tuple(row) for row in start.X} & {tuple(row) for row in start.X_test}
         np.testing.assert_allclose(start.X.mean(0), 0.0, atol=1e-12)  # scaled by the pool alone
 
@@ -69,8 +67,7 @@ def test_dropout_stands_for_members(starts):
     assert len(set(curve.asked)) == 6
 
 
-def test_the_proper_read_out_is_surer(starts):
-    config = ComparisonConfig(data="wine", initial=6, batch=5, budget=12, readout="proper")
+def test_the_proper_read_out_is_surer():
     fit = FitConfig(net_arch=(8,), n_epochs=60, learning_rate=0.02)
     gaps = {}
     for readout in ("raw", "proper"):
@@ -79,7 +76,6 @@ def test_the_proper_read_out_is_surer(starts):
         [curve] = run_together(own, fit, [Trial("random", 1.0, 0)], begun)
         gaps[readout] = curve.scores[-1].signed_gap
     assert gaps["raw"] < gaps["proper"] - 0.02
-    assert config.readout == "proper"
 
 
 @pytest.mark.parametrize("model", ["logistic-regression", "svm", "random-forest", "label-spreading"])

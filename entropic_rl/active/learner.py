@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array
 from torch import Tensor
@@ -226,7 +227,7 @@ class ActiveLearner:
             return
         if self.rounds and self._answers is None:  # opened again: what the last model answered is worked out once more
             self._answers = self._answers_of(self._fit(self.rounds[-1].n_labels))
-        answers = self._answers_of(self.model)
+        answers = view.whole.argmax(-1).numpy()
         self.rounds.append(describe_round(n, view.log_p, answers, self._answers))
         self._answers = answers
         if self._directory is not None:
@@ -306,8 +307,13 @@ class _PoolView:
         self._learner, self._rows = learner, rows
 
     @cached_property
+    def whole(self) -> Tensor:
+        """Of the whole pool, ``[P, C]``."""
+        return self._learner.pool_log_proba(np.arange(len(self._learner.X)))
+
+    @property
     def log_p(self) -> Tensor:
-        return self._learner.pool_log_proba(self._rows)
+        return self.whole[torch.from_numpy(self._rows)]
 
     @cached_property
     def members(self) -> Tensor:
