@@ -10,6 +10,7 @@ instead of n-step returns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,10 +18,11 @@ from torch import Tensor
 from entropic_rl.agents.config import A2CConfig
 from entropic_rl.coefficients import Coefficients
 from entropic_rl.entropy_term import EntropyTerm
-from entropic_rl.losses import entropic_loss, policy_gradient_loss, value_loss
+from entropic_rl.losses import policy_gradient_loss, value_loss
 from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.on_policy import (
     Collector,
+    LossParts,
     Samples,
     normalize_advantage,
     prepare,
@@ -28,9 +30,10 @@ from entropic_rl.on_policy import (
 )
 from entropic_rl.optimizers import RMSprop, clip_grad_norm_
 from entropic_rl.policies import ActorCritic, NetworkConfig
-from entropic_rl.reductions import masked_mean, masked_means
+from entropic_rl.reductions import masked_means
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.vector import Transition
+from entropic_rl.watching import UNWATCHED, Terms
 
 __all__ = ["A2C", "A2CConfig"]
 
@@ -67,6 +70,7 @@ class A2C:
         self._entropy = EntropyTerm(configs, action, device=device, dtype=dtype)
         self.policy = ActorCritic(NetworkConfig.of(config), observation, action, seeds, device=device, dtype=dtype)
         self._optimizer = RMSprop(self.policy.params.values, alpha=0.99, eps=1e-5)
+        self.watcher = UNWATCHED
         gamma = self._coefficients.at(0.0)["gamma"]
         normalizer = RewardNormalizer(len(seeds), n_envs, gamma) if config.normalize_reward else None
         self._collector = Collector(
@@ -86,8 +90,8 @@ class A2C:
         c = self._coefficients.at(progress)
         self._entropy.coefficient.at(progress)
         samples = prepare(self._collector, self._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
-        loss, metrics = self._loss(samples, c)
-        metrics["train/grad_norm"] = self._step(loss, c)
+        parts, metrics = self._loss(samples, c)
+        metrics["train/grad_norm"] = self._step(samples, parts, c)
         self._entropy.steer(metrics, c["learning_rate"])
         self._collector.rollout.clear()
         return {
@@ -100,8 +104,8 @@ class A2C:
         """Metrics for a record only: none, an update tells them all."""
         return {}
 
-    def _loss(self, batch: Samples, c: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of each run ``[R]``, differentiable, and what practitioners watch, detached."""
+    def _loss(self, batch: Samples, c: dict[str, Tensor]) -> tuple[LossParts, dict[str, Tensor]]:
+        """The loss of each run, differentiable, and what practitioners watch, detached."""
         config, valid = self.config, batch.valid
         distribution, value = self.policy.evaluate(batch.obs, batch.mask, batch.sequences)
         log_prob, bonus = distribution.log_prob(batch.action), self._entropy.bonus(distribution)
@@ -111,21 +115,26 @@ class A2C:
             unit = unit * std
         policy_loss = policy_gradient_loss(log_prob, advantage)
         critic_loss = value_loss(value, batch.value_target)
-        actor_loss = entropic_loss(policy_loss, bonus, ent_coef=self._entropy.loss_coef(unit).unsqueeze(1))
-        loss = masked_mean(actor_loss + c["vf_coef"].unsqueeze(1) * critic_loss, valid)
+        parts = LossParts(policy_loss, bonus, critic_loss, self._entropy.loss_coef(unit), c["vf_coef"], valid)
+        loss = parts.total.detach()
         with torch.no_grad():
             per_sample = {
                 "train/policy_gradient_loss": policy_loss,
                 "train/value_loss": critic_loss,
                 **self._entropy.metrics(distribution, bonus),
             }
-            metrics = {"train/loss": loss.detach(), **masked_means(per_sample, valid)}
-        return loss, metrics
+            metrics = {"train/loss": loss, **masked_means(per_sample, valid)}
+        return parts, metrics
 
-    def _step(self, loss: Tensor, c: dict[str, Tensor]) -> Tensor:
+    def _terms(self, batch: Samples, c: dict[str, Tensor]) -> Terms:
+        """The loss in two, for whoever watches."""
+        return self._loss(batch, c)[0].terms()
+
+    def _step(self, batch: Samples, parts: LossParts, c: dict[str, Tensor]) -> Tensor:
         """One clipped gradient step of every run; returns the gradient norms before clipping, ``[R]``."""
         params = self.policy.params
-        params.backward(loss)
+        params.backward(parts.total)
         norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
-        self._optimizer.step(params.values, params.grads, c["learning_rate"])
+        with self.watcher.step("policy", params, self._optimizer, partial(self._terms, batch, c)):
+            self._optimizer.step(params.values, params.grads, c["learning_rate"])
         return norm

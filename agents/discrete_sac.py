@@ -12,6 +12,7 @@ critics, whose coupling Asad et al. (2025), https://arxiv.org/abs/2509.09838, fi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -31,6 +32,7 @@ from entropic_rl.reductions import masked_mean
 from entropic_rl.returns import td_target
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.vector import Transition
+from entropic_rl.watching import UNWATCHED, Terms
 
 __all__ = ["DiscreteSAC", "DiscreteSACConfig"]
 
@@ -71,6 +73,7 @@ class DiscreteSAC:
         self.critics = Critics(network, observation, 0, action.n_outputs, seeds, device=device, dtype=dtype)
         self._actor_optimizer = Adam(self.policy.params.values, eps=1e-8)
         self._critic_optimizer = Adam(self.critics.params.values, eps=1e-8)
+        self.watcher = UNWATCHED
         self._collector = Collector(self.policy, config, n_envs, seeds)
 
     def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -105,13 +108,16 @@ class DiscreteSAC:
         self._entropy.steer(metrics, c["learning_rate"])
 
         critic_loss = self._critic_loss(batch)
-        self.critics.params.backward(critic_loss)
+        critic, actor = self.critics.params, self.policy.params
+        critic.backward(critic_loss)
         learning_rates = self.critics.per_row(c["learning_rate"])
-        self._critic_optimizer.step(self.critics.params.values, self.critics.params.grads, learning_rates)
+        with self.watcher.step("critics", critic, self._critic_optimizer, partial(self._critic_terms, batch)):
+            self._critic_optimizer.step(critic.values, critic.grads, learning_rates)
 
         actor_loss = self._actor_loss(batch, distribution, bonus)
-        self.policy.params.backward(actor_loss)
-        self._actor_optimizer.step(self.policy.params.values, self.policy.params.grads, c["learning_rate"])
+        actor.backward(actor_loss)
+        with self.watcher.step("policy", actor, self._actor_optimizer, partial(self._actor_terms, batch)):
+            self._actor_optimizer.step(actor.values, actor.grads, c["learning_rate"])
         self.critics.follow(c["tau"])
         return metrics | {
             "train/ent_coef": ent_coef,
@@ -132,6 +138,18 @@ class DiscreteSAC:
         q_value = values.gather(-1, taken).squeeze(-1)  # [R, K, B]
         errors = value_loss(q_value, target.unsqueeze(1).expand_as(q_value)).sum(1)
         return 0.5 * masked_mean(errors, batch.valid)
+
+    def _critic_terms(self, batch: Batch) -> Terms:
+        """The critics' loss in two; the entropy is in what they learn, not beside it."""
+        return Terms(self._critic_loss(batch), None)
+
+    def _actor_terms(self, batch: Batch) -> Terms:
+        """The actor's loss in two."""
+        distribution = self.policy.distribution(batch.obs, batch.mask)
+        bonus = self._entropy.bonus(distribution)
+        nothing = torch.zeros_like(bonus)
+        entropy = entropic_loss(nothing, bonus, ent_coef=self._entropy.actor_coef().unsqueeze(1))
+        return Terms(self._actor_loss(batch, distribution, nothing), masked_mean(entropy, batch.valid))
 
     def _actor_loss(self, batch: Batch, distribution: Distribution, bonus: Tensor) -> Tensor:
         """The negative of the expected smaller value and of the weighted entropy, ``[R]``."""

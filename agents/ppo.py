@@ -10,6 +10,7 @@ Differs from the paper: no adaptive KL penalty; the value function is trained on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,10 +18,11 @@ from torch import Tensor
 from entropic_rl.agents.config import PPOConfig, check_batch_size
 from entropic_rl.coefficients import Coefficients
 from entropic_rl.entropy_term import EntropyTerm
-from entropic_rl.losses import clipped_surrogate_loss, clipped_value_loss, entropic_loss, value_loss
+from entropic_rl.losses import clipped_surrogate_loss, clipped_value_loss, value_loss
 from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.on_policy import (
     Collector,
+    LossParts,
     Samples,
     minibatches,
     normalize_advantage,
@@ -33,6 +35,7 @@ from entropic_rl.reductions import masked_mean, masked_means
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
+from entropic_rl.watching import UNWATCHED, Terms
 
 __all__ = ["PPO", "PPOConfig"]
 
@@ -73,6 +76,7 @@ class PPO:
         self._entropy = EntropyTerm(configs, action, device=device, dtype=dtype)
         self.policy = ActorCritic(NetworkConfig.of(config), observation, action, seeds, device=device, dtype=dtype)
         self._optimizer = Adam(self.policy.params.values, eps=1e-5)
+        self.watcher = UNWATCHED
         self._minibatch_stream = Stream(seeds, "minibatch", device=device)
         gamma = self._coefficients.at(0.0)["gamma"]
         normalizer = RewardNormalizer(len(seeds), n_envs, gamma) if config.normalize_reward else None
@@ -100,11 +104,11 @@ class PPO:
         first_order = self._minibatch_stream.position
         for _ in range(self.config.n_epochs):
             for batch in minibatches(samples, self.config.batch_size, self._minibatch_stream):
-                loss, metrics = self._loss(batch, c)
+                parts, metrics = self._loss(batch, c)
                 counted.append(active)
                 if target_kl is not None:
                     active = active & (metrics["train/approx_kl"] <= 1.5 * target_kl)
-                metrics["train/grad_norm"] = self._step(loss, c, None if target_kl is None else active)
+                metrics["train/grad_norm"] = self._step(batch, parts, c, None if target_kl is None else active)
                 history.append(metrics)
             if target_kl is not None and not active.any():
                 break
@@ -125,8 +129,8 @@ class PPO:
         """Metrics for a record only: none, an update tells them all."""
         return {}
 
-    def _loss(self, batch: Samples, c: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of each run ``[R]``, differentiable, and what practitioners watch, detached."""
+    def _loss(self, batch: Samples, c: dict[str, Tensor]) -> tuple[LossParts, dict[str, Tensor]]:
+        """The loss of each run, differentiable, and what practitioners watch, detached."""
         config, valid = self.config, batch.valid
         distribution, value = self.policy.evaluate(batch.obs, batch.mask, batch.sequences)
         log_prob, bonus = distribution.log_prob(batch.action), self._entropy.bonus(distribution)
@@ -140,8 +144,8 @@ class PPO:
             critic_loss = value_loss(value, batch.value_target)
         else:
             critic_loss = clipped_value_loss(value, batch.value, batch.value_target, clip_range_vf=config.clip_range_vf)
-        actor_loss = entropic_loss(policy_loss, bonus, ent_coef=self._entropy.loss_coef(unit).unsqueeze(1))
-        loss = masked_mean(actor_loss + c["vf_coef"].unsqueeze(1) * critic_loss, valid)
+        parts = LossParts(policy_loss, bonus, critic_loss, self._entropy.loss_coef(unit), c["vf_coef"], valid)
+        loss = parts.total.detach()
         with torch.no_grad():
             log_ratio = log_prob - batch.log_prob
             excess = log_ratio.expm1()  # the probability ratio minus 1
@@ -152,13 +156,18 @@ class PPO:
                 "train/approx_kl": excess - log_ratio,
                 "train/clip_fraction": (excess.abs() > clip).to(excess.dtype),
             }
-            metrics = {"train/loss": loss.detach(), **masked_means(per_sample, valid)}
-        return loss, metrics
+            metrics = {"train/loss": loss, **masked_means(per_sample, valid)}
+        return parts, metrics
 
-    def _step(self, loss: Tensor, c: dict[str, Tensor], active: Tensor | None) -> Tensor:
+    def _terms(self, batch: Samples, c: dict[str, Tensor]) -> Terms:
+        """The loss in two, for whoever watches."""
+        return self._loss(batch, c)[0].terms()
+
+    def _step(self, batch: Samples, parts: LossParts, c: dict[str, Tensor], active: Tensor | None) -> Tensor:
         """One clipped gradient step of every active run; returns the gradient norms before clipping, ``[R]``."""
         params = self.policy.params
-        params.backward(loss)
+        params.backward(parts.total)
         norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
-        self._optimizer.step(params.values, params.grads, c["learning_rate"], active)
+        with self.watcher.step("policy", params, self._optimizer, partial(self._terms, batch, c)):
+            self._optimizer.step(params.values, params.grads, c["learning_rate"], active)
         return norm

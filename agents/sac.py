@@ -11,6 +11,7 @@ may be of another family, in the loss only, weighed differently by actor and cri
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -31,6 +32,7 @@ from entropic_rl.returns import td_target
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
+from entropic_rl.watching import UNWATCHED, Terms
 
 __all__ = ["SAC", "SACConfig"]
 
@@ -71,6 +73,7 @@ class SAC:
         self.critics = Critics(network, observation, action.n_outputs, 1, seeds, device=device, dtype=dtype)
         self._actor_optimizer = Adam(self.policy.params.values, eps=1e-8)
         self._critic_optimizer = Adam(self.critics.params.values, eps=1e-8)
+        self.watcher = UNWATCHED
         self._collector = Collector(self.policy, config, n_envs, seeds)
         noise = Stream(seeds, "update", device=device)
         self._noise = Draws(lambda n: draw_noise(action, noise, n, 2, config.batch_size).to(dtype))
@@ -108,13 +111,18 @@ class SAC:
         self._entropy.steer(metrics, c["learning_rate"])
 
         critic_loss = self._critic_loss(batch, next_noise)
-        self.critics.params.backward(critic_loss)
+        critic, actor = self.critics.params, self.policy.params
+        critic.backward(critic_loss)
         learning_rates = self.critics.per_row(c["learning_rate"])
-        self._critic_optimizer.step(self.critics.params.values, self.critics.params.grads, learning_rates)
+        terms = partial(self._critic_terms, batch, next_noise)
+        with self.watcher.step("critics", critic, self._critic_optimizer, terms):
+            self._critic_optimizer.step(critic.values, critic.grads, learning_rates)
 
         actor_loss = self._actor_loss(batch, action, bonus)
-        self.policy.params.backward(actor_loss)
-        self._actor_optimizer.step(self.policy.params.values, self.policy.params.grads, c["learning_rate"])
+        actor.backward(actor_loss)
+        terms = partial(self._actor_terms, batch, noise)
+        with self.watcher.step("policy", actor, self._actor_optimizer, terms):
+            self._actor_optimizer.step(actor.values, actor.grads, c["learning_rate"])
         self.critics.follow(c["tau"])
         return metrics | {
             "train/ent_coef": ent_coef,
@@ -140,6 +148,17 @@ class SAC:
         q_value = self.critics(batch.obs, batch.action).squeeze(-1)  # [R, K, B]
         errors = value_loss(q_value, target.unsqueeze(1).expand_as(q_value)).sum(1)
         return 0.5 * masked_mean(errors, batch.valid)
+
+    def _critic_terms(self, batch: Batch, next_noise: Tensor) -> Terms:
+        """The critics' loss in two; the entropy is in what they learn, not beside it."""
+        return Terms(self._critic_loss(batch, next_noise), None)
+
+    def _actor_terms(self, batch: Batch, noise: Tensor) -> Terms:
+        """The actor's loss in two."""
+        action, bonus = self._act_and_bonus(self.policy.distribution(batch.obs), noise)
+        nothing = torch.zeros_like(bonus)
+        entropy = entropic_loss(nothing, bonus, ent_coef=self._entropy.actor_coef().unsqueeze(1))
+        return Terms(self._actor_loss(batch, action, nothing), masked_mean(entropy, batch.valid))
 
     def _actor_loss(self, batch: Batch, action: Tensor, bonus: Tensor) -> Tensor:
         """The negative of the smaller value and of the weighted entropy, ``[R]``."""

@@ -38,6 +38,7 @@ from entropic_rl.reductions import masked_mean
 from entropic_rl.returns import td_target
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.vector import Transition
+from entropic_rl.watching import UNWATCHED, Terms
 
 __all__ = ["SoftQ", "SoftQConfig"]
 
@@ -86,6 +87,7 @@ class SoftQ:
         self._temperature = self.target.temperature = cast(Tensor, self.policy.temperature)  # one tensor, both heads'
         self._temper(0.0)
         self._optimizer = Adam(self.policy.params.values, eps=1e-8)
+        self.watcher = UNWATCHED
         self._collector = Collector(self.policy, config, n_envs, seeds)
 
     def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -125,8 +127,10 @@ class SoftQ:
         self._entropy.steer(metrics, c["learning_rate"])
 
         loss = self._loss(values, target, batch)
-        self.policy.params.backward(loss)
-        self._optimizer.step(self.policy.params.values, self.policy.params.grads, c["learning_rate"])
+        params = self.policy.params
+        params.backward(loss)
+        with self.watcher.step("policy", params, self._optimizer, lambda: self._terms(target, batch)):
+            self._optimizer.step(params.values, params.grads, c["learning_rate"])
         self.target.params.values.lerp_(self.policy.params.values, c["tau"].unsqueeze(1))
         return metrics | {
             "train/ent_coef": ent_coef,
@@ -159,3 +163,7 @@ class SoftQ:
         """Half the squared error of the values of what was done, ``[R]``."""
         q_value = values.gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
         return 0.5 * masked_mean(value_loss(q_value, target), batch.valid)
+
+    def _terms(self, target: Tensor, batch: Batch) -> Terms:
+        """The loss in two; the entropy is in what is learned, not beside it."""
+        return Terms(self._loss(self.policy.outputs(batch.obs), target, batch), None)

@@ -78,6 +78,7 @@ def train(prog: str, arguments: Sequence[str]) -> int:
     import torch
 
     from entropic_rl.agents import agent_class
+    from entropic_rl.diagnosis import sentences
     from entropic_rl.progress import ProgressReport, print_summary
     from entropic_rl.runs import train_cells
 
@@ -87,6 +88,8 @@ def train(prog: str, arguments: Sequence[str]) -> int:
     with ProgressReport(run.total_timesteps, f"{args.agent} {run.env}", enabled=args.progress) as report:
         [summary] = train_cells(agent_class(args.agent), [Cell(args.agent, run, config, directory)], report)
     print_summary(summary, directory)
+    if run.diagnose:
+        print("gradient flow:", *sentences(directory), sep="\n  ")
     return 0
 
 

@@ -153,6 +153,16 @@ class RunConfig:
             "MODULE:NAME of your own exploration.Cells; off counts neither states nor actions"
         ),
     ] = "auto"
+    diagnose: Annotated[
+        bool,
+        Doc(
+            "watch the gradients of task and entropy in every layer; leaves heat maps and a verdict per layer in the "
+            "run directory and changes no bit of the training"
+        ),
+    ] = False
+    diagnose_every: Annotated[
+        Count, Doc("gradient steps between two looks at first; long trainings are looked at about 200 times in all")
+    ] = 25
     log_interval: Annotated[Natural, Doc("updates between rows of metrics.jsonl; 0 = about 500 rows in all")] = 0
     track: Annotated[bool, Doc("mirror the run to Weights & Biases")] = False
     wandb_mode: Annotated[

@@ -67,8 +67,12 @@ class CNN:
         # Channels last: what the products give is what the next patches are made of.
         x = x.contiguous()
         for i, layer in enumerate(self.layers):
-            x = activate(_convolve(x, *self._parameters(params, i), layer))
-        return activate(linear(x.flatten(2), *self._parameters(params, len(self.layers))))
+            x = params.saw(
+                f"{self.name}.{i}", activate(_convolve(x, *self._parameters(params, i), layer)), self.activation
+            )
+        last = len(self.layers)
+        x = activate(linear(x.flatten(2), *self._parameters(params, last)))
+        return params.saw(f"{self.name}.{last}", x, self.activation)
 
     @torch.no_grad()
     def initialise(self, params: ParameterRows, stream: Stream) -> None:

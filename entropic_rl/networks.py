@@ -75,7 +75,10 @@ class ParameterRows:
     Attributes:
         values: ``[R, P]``, not tracked by autograd; optimizers write here.
         grads: ``[R, P]``, the gradient that :meth:`backward` last computed.
+        observer: told of every layer's outputs, ``(layer, [R, ..., units], activation)``, if there is one.
     """
+
+    observer: Callable[[str, Tensor, str | None], None] | None = None
 
     def __init__(
         self,
@@ -114,9 +117,26 @@ class ParameterRows:
 
         The sum over runs is what is differentiated: no run's loss depends on another run's parameters.
         """
+        self.gradient(loss, out=self.grads)
+
+    def gradient(self, loss: Tensor, *, out: Tensor | None = None, retain_graph: bool = False) -> Tensor:
+        """The gradient as a tensor of its own, or as ``out [R, P]``; ``retain_graph`` if another one is to follow."""
         views = list(self._views.values())
-        parts = torch.autograd.grad(loss.sum(), views, allow_unused=True, materialize_grads=True)
-        torch.cat([part.flatten(1) for part in parts], 1, out=self.grads)
+        parts = torch.autograd.grad(
+            loss.sum(), views, allow_unused=True, materialize_grads=True, retain_graph=retain_graph
+        )
+        return torch.cat([part.flatten(1) for part in parts], 1, out=out)
+
+    def saw(self, layer: str, outputs: Tensor, activation: str | None = None) -> Tensor:
+        """``outputs [R, ..., units]`` of a layer as they are, shown to the observer."""
+        if self.observer is not None:
+            self.observer(layer, outputs, activation)
+        return outputs
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of one run's parameters, by name, in the order of the columns."""
+        return dict(self._shapes)
 
     def take(self, rows: Tensor, dtype: torch.dtype) -> ParameterRows:
         """Copies of ``rows [T]``, as often as they are named, in ``dtype``."""
@@ -163,9 +183,10 @@ class MLP:
         activate = ACTIVATIONS[self.activation]
         n_layers = len(self.sizes) - 1
         for i in range(n_layers):
-            x = linear(x, params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"])
+            x, activation = linear(x, params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"]), None
             if i < n_layers - 1 or self.activate_last:
-                x = activate(x)
+                x, activation = activate(x), self.activation
+            params.saw(f"{self.name}.{i}", x, activation)
         return x
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from entropic_rl.buffers import Rollout
 from entropic_rl.entropy_term import EntropyTerm
+from entropic_rl.losses import entropic_loss
 from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.policies import ActorCritic, draw_noise
 from entropic_rl.reductions import entropy_metrics, explained_variance, masked_mean, mean_and_quantiles, variance
@@ -18,9 +20,11 @@ from entropic_rl.returns import gae
 from entropic_rl.sequences import Chunks, Sequences
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
+from entropic_rl.watching import Terms
 
 __all__ = [
     "Collector",
+    "LossParts",
     "Samples",
     "minibatches",
     "normalize_advantage",
@@ -224,6 +228,39 @@ def prepare(collector: Collector, term: EntropyTerm, *, gamma: Tensor, gae_lambd
         return samples
     starts = chunks.cut(_by_run(rollout.starts[:-1]))
     return samples.in_sequences(chunks, Sequences(chunks.first_states(rollout.state, states), starts))
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """The loss of an actor-critic, before samples are averaged.
+
+    Attributes:
+        policy: ``[R, B]``, of the actor.
+        bonus: ``[R, B]``, what the coefficient weighs.
+        critic: ``[R, B]``, of the values.
+        ent_coef: ``[R]``.
+        vf_coef: ``[R]``.
+        valid: ``[R, B]`` boolean; None if every sample counts.
+    """
+
+    policy: Tensor
+    bonus: Tensor
+    critic: Tensor
+    ent_coef: Tensor
+    vf_coef: Tensor
+    valid: Tensor | None
+
+    @cached_property
+    def total(self) -> Tensor:
+        """The loss of each run, ``[R]``."""
+        actor = entropic_loss(self.policy, self.bonus, ent_coef=self.ent_coef.unsqueeze(1))
+        return masked_mean(actor + self.vf_coef.unsqueeze(1) * self.critic, self.valid)
+
+    def terms(self) -> Terms:
+        """The same in two: actor and critic, and the entropy."""
+        task = self.policy + self.vf_coef.unsqueeze(1) * self.critic
+        entropy = entropic_loss(torch.zeros_like(self.policy), self.bonus, ent_coef=self.ent_coef.unsqueeze(1))
+        return Terms(masked_mean(task, self.valid), masked_mean(entropy, self.valid))
 
 
 def minibatches(samples: Samples, batch_size: int, stream: Stream) -> Iterator[Samples]:

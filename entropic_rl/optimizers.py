@@ -41,6 +41,11 @@ class Adam:
         else:
             self._step_elementwise(params, grads, learning_rate, active)
 
+    def scale(self) -> Tensor:
+        """What the last step multiplied its mean gradients by, but for the learning rate, ``[R, P]``."""
+        corrected = self.exp_avg_sq / (1.0 - self._betas[1] ** self.step_count).clamp(min=1e-12)
+        return corrected.sqrt_().add_(self._eps).reciprocal_()
+
     def _step_elementwise(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None) -> None:
         """Without asking the device for anything."""
         beta1, beta2 = self._betas
@@ -108,6 +113,10 @@ class SGD:
         params.sub_(self.velocity * learning_rate.unsqueeze(1))
         _restore_inactive(params, self, active, before)
 
+    def scale(self) -> Tensor:
+        """What the last step multiplied its gradients by, but for the learning rate, ``[R, P]``: 1."""
+        return torch.ones_like(self.velocity)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor needed to continue exactly."""
         return {"velocity": self.velocity}
@@ -136,6 +145,10 @@ class RMSprop:
         update = grads * learning_rate.unsqueeze(1) / root.add_(self._eps)
         params.sub_(update)
         _restore_inactive(params, self, active, before)
+
+    def scale(self) -> Tensor:
+        """What the last step multiplied its gradients by, but for the learning rate, ``[R, P]``."""
+        return self.square_avg.sqrt().add_(self._eps).reciprocal_()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor needed to continue exactly."""

@@ -202,7 +202,7 @@ class ActorCritic:
         if self._memory is not None and sequences is not None:
             by_step, starts = sequences.by_step(features), sequences.by_step(sequences.starts)
             outputs, states = self._memory(self.params, by_step, sequences.state, starts)
-            features = outputs.flatten(1, 2)
+            features = self.params.saw("memory.state", outputs.flatten(1, 2))
         features = self._trunk(self.params, features)
         values = self._critic(self.params, features).squeeze(-1)
         return self.head(self._actor(self.params, features), mask), values, states

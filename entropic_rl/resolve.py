@@ -81,6 +81,8 @@ def check_together(agent: str, run: RunConfig, config: Any) -> None:
     """Refuse settings of a run and of its agent that do not fit each other."""
     if agent.startswith("sb3:"):
         check_sb3_settings(agent, config)
+        if run.diagnose:
+            raise ConfigError(f"{agent}: diagnose: expected no, got yes; only our agents announce their gradient steps")
         if run.frame_stack > 1:
             raise ConfigError(f"{agent}: frame_stack: expected 1, got {run.frame_stack}; only our agents see several")
     if isinstance(config, PPOConfig):

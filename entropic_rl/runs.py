@@ -16,6 +16,7 @@ from entropic_rl.agents.config import action_head
 from entropic_rl.cell import Cell
 from entropic_rl.checkpoint import save_policy
 from entropic_rl.config import RunConfig
+from entropic_rl.diagnosis import Diagnosis, Undiagnosed
 from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import ConfigError
 from entropic_rl.evaluation import Evaluation, evaluate
@@ -77,13 +78,20 @@ def train_cells(
         device=device,
     )
     envs, meter, agent = _set_up(agent_class, cells, make_envs, device)
+    diagnosis = Diagnosis(agent, cells) if run.diagnose else Undiagnosed()
     examiner = _Examiner(agent.policy, cells, make_envs, envs)
     interval = log_interval(run, agent.steps_per_update * run.n_envs)
     recorders = [open_recorder(cell, job_type) for cell in cells]
     next_evaluation = run.eval_freq or math.inf
     try:
         for record in train(
-            agent, envs, total_timesteps=run.total_timesteps, seeds=seeds, log_interval=interval, meter=meter
+            agent,
+            envs,
+            total_timesteps=run.total_timesteps,
+            seeds=seeds,
+            log_interval=interval,
+            meter=meter,
+            on_update=diagnosis.at,
         ):
             if record.last or record.global_step >= next_evaluation:
                 next_evaluation += run.eval_freq
@@ -91,13 +99,14 @@ def train_cells(
                     report.note("evaluating")
                 for row, found in zip(record.rows, examiner(record.rows), strict=True):
                     row.update(found)
-            for recorder, row in zip(recorders, record.rows, strict=True):
-                recorder.log(row)
+            for i, (recorder, row) in enumerate(zip(recorders, record.rows, strict=True)):
+                recorder.log({**row, **diagnosis.row(i)})
             if report is not None:
                 report.update(record.global_step, record.rows)
         save_tables(cells, meter, examiner.tables())
         for i, cell in enumerate(cells):
             save_policy(agent.policy, i, cell.directory)
+        diagnosis.save(recorders)
         max_entropy = agent.policy.action.max_entropy
         return [finish(*ended, max_entropy) for ended in zip(cells, recorders, record.rows, strict=True)]
     except KeyboardInterrupt:  # what was learned so far is kept

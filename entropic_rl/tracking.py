@@ -58,6 +58,14 @@ class Recorder:
         if self._tensorboard is not None:
             self._mirror(lambda: self._log_tensorboard(row))
 
+    def show(self, figures: Mapping[str, str]) -> None:
+        """Figures, name -> SVG text, for Weights & Biases; in the directory they are already."""
+        if self._wandb is not None and figures:
+            import wandb
+
+            drawn = {f"figure/{name}": wandb.Html(svg, inject=False) for name, svg in figures.items()}
+            self._mirror(lambda: self._wandb.log(drawn))
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json`` and close everything."""
         write_json(self.directory / "summary.json", summary)

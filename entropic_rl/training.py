@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,6 +68,7 @@ def train(
     seeds: Sequence[int],
     log_interval: int = 1,
     meter: ExplorationMeter | None = None,
+    on_update: Callable[[int], None] | None = None,
 ) -> Iterator[Record]:
     """Train until every run has done ``total_timesteps`` env steps (rounded up to whole rollouts).
 
@@ -78,6 +79,7 @@ def train(
         seeds: one per run, for the episodes' starts.
         log_interval: updates between records; the last update is always reported.
         meter: counts what is visited and done, if given.
+        on_update: told the env steps of each run before every update, if given.
 
     Yields:
         A :class:`Record` per interval. Device numbers are read only then.
@@ -96,6 +98,8 @@ def train(
                 meter.observe(action, transition)
             obs = transition.next_obs
         global_step += agent.steps_per_update * envs.n_envs
+        if on_update is not None:
+            on_update(global_step)
         metrics = agent.update(global_step / total_timesteps)
         n_updates += 1
         last = global_step >= total_timesteps

@@ -73,8 +73,8 @@ def samples_of(agent):
 
 def gradient(agent, samples):
     """The gradient of every run's loss, ``[R, P]``, before clipping."""
-    loss, metrics = agent._loss(samples, agent._coefficients.at(0.0))
-    agent.policy.params.backward(loss)
+    parts, metrics = agent._loss(samples, agent._coefficients.at(0.0))
+    agent.policy.params.backward(parts.total)
     return agent.policy.params.grads.clone(), metrics
 
 
@@ -217,9 +217,9 @@ def test_parameters_after_three_steps_equal_those_of_stable_baselines3(case, env
     model, agent, samples = twins(case, env_id)
     for _ in range(3):
         model.train()
-        loss, _ = agent._loss(samples, agent._coefficients.at(0.0))
+        parts, _ = agent._loss(samples, agent._coefficients.at(0.0))
         extra = (None,) if isinstance(agent, PPO) else ()
-        agent._step(loss, agent._coefficients.at(0.0), *extra)
+        agent._step(samples, parts, agent._coefficients.at(0.0), *extra)
     assert_equal_parameters(agent.policy.params.named(), in_our_names(model.policy.state_dict().__getitem__))
 
 

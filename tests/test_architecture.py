@@ -37,6 +37,7 @@ MACHINERY = {
     "frames",
     "features",
     "sequences",
+    "watching",
 }
 LOOP = {
     "cell",
@@ -98,6 +99,9 @@ MAY_IMPORT = {
     | {"classifier_flags", "run_directory", "streams", "supervised", "tracking"},
     "supervised": CORE | {"config", "errors", "networks", "optimizers", "supervised"},
     "diagnostics": {"diagnostics", "entropy", "errors", "losses", "streams"},
+    "diagnostics.agent_flow": {"diagnostics", "networks", "optimizers", "watching"},
+    "diagnosis": BASE | LOOP | {"diagnostics"},
+    "watching": {"networks", "optimizers"},
     "datasets": {"config", "datasets", "errors", "extras"},
     "errors": set(),
     "presets": set(),
@@ -161,7 +165,7 @@ MAY_IMPORT = {
     "evaluation": CORE | MACHINERY | BASE,
     "checkpoint": CORE | MACHINERY | BASE | {"run_directory"},
     "tracking": BASE | {"config", "run_directory"},
-    "runs": CORE | MACHINERY | BASE | LOOP | {"agents"},  # their settings
+    "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "diagnosis"},  # their settings
     "compare": BASE
     | LOOP
     | {"agents", "allocation", "compare", "conv_layers", "flags", "resolve", "runs", "sb3", "spaces"},

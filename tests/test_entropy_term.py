@@ -255,7 +255,8 @@ def test_raw_returns_hold_no_entropy(place):
 def losses(*configs, **options):
     agent = build(*configs, **options)
     samples = samples_of(agent)
-    return agent, samples, *agent._loss(samples, agent._coefficients.at(0.0))
+    parts, metrics = agent._loss(samples, agent._coefficients.at(0.0))
+    return agent, samples, parts.total, metrics
 
 
 @pytest.mark.parametrize("base", [SMALL, A2C_SMALL], ids=["ppo", "a2c"])

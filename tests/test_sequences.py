@@ -155,8 +155,8 @@ def test_what_is_padded_counts_nowhere():
     assert int(padded.sum()) == R * E * (3 * L - T)
     assert in_steps(samples.valid).all()
     rates = agent._coefficients.at(0.0)
-    loss, metrics = agent._loss(samples, rates)
-    agent.policy.params.backward(loss)
+    parts, metrics = agent._loss(samples, rates)
+    agent.policy.params.backward(parts.total)
     gradient = agent.policy.params.grads.clone()
     rubbish = replace(
         samples,
@@ -164,8 +164,8 @@ def test_what_is_padded_counts_nowhere():
         advantage=samples.advantage.masked_fill(padded, 1e3),
         value_target=samples.value_target.masked_fill(padded, -1e3),
     )
-    other, other_metrics = agent._loss(rubbish, rates)
-    agent.policy.params.backward(other)
+    other_parts, other_metrics = agent._loss(rubbish, rates)
+    agent.policy.params.backward(other_parts.total)
     torch.testing.assert_close(agent.policy.params.grads, gradient, rtol=0.0, atol=1e-12)
     torch.testing.assert_close(other_metrics, metrics, rtol=0.0, atol=1e-12)
 
@@ -176,8 +176,8 @@ def test_padding_forbids_no_action():
     rollout.mask = torch.nn.functional.one_hot(torch.cat([rollout.action, rollout.action[:1]]), 2).bool()
     samples = prepared(agent)
     assert samples.mask[~samples.valid].all()
-    loss, metrics = agent._loss(samples, agent._coefficients.at(0.0))
-    agent.policy.params.backward(loss)
+    parts, metrics = agent._loss(samples, agent._coefficients.at(0.0))
+    agent.policy.params.backward(parts.total)
     assert agent.policy.params.grads.isfinite().all()
     assert all(value.isfinite().all() for value in metrics.values())
     torch.testing.assert_close(metrics["train/entropy"], torch.zeros(R, dtype=torch.float64))  # one action is allowed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,3 +92,27 @@ def _tensor_text(tensor: Tensor, like: Tensor | None = None) -> str:
     if tensor.shape[0] == tensor.shape[1] > 1 and not bool((tensor - tensor.diagonal().diag()).any()):
         return f"diag{_tuple(tensor.diagonal())}"
     return f"[{'; '.join(' '.join(number_text(v) for v in row) for row in tensor)}]"
+
+
+def flow_table(series: Any) -> str:
+    """The last quarter of the looks (:class:`entropic_rl.diagnostics.record.Series`) and what is wrong, in words."""
+    head = ["layer", "task", "entropy", "cosine", "entropy/task", "share of step", "update/weight", "dead",
+            "saturated", "verdict"]  # fmt: skip
+    columns = ("task_norm", "entropy_norm", "cosine", "ratio", "entropy_share", "update_ratio", "dead", "saturated")
+    typical = series.typical()
+    rows = [
+        [layer, *(_known(typical[name][i], name) for name in columns), verdict.state]
+        for i, (layer, verdict) in enumerate(zip(series.layers, series.verdicts, strict=True))
+    ]
+    used = [i for i in range(len(head)) if any(row[i] for row in rows)]
+    lines = [table([head[i] for i in used], [[row[i] for i in used] for row in rows])]
+    unwell = [str(verdict) for verdict in series.verdicts if verdict.state != "healthy"]
+    return "\n".join([*lines, "", *(unwell or [f"all {len(series.layers)} layers are healthy"])])
+
+
+def _known(number: float, name: str) -> str:
+    if math.isnan(number):
+        return ""
+    if name in ("dead", "saturated", "entropy_share"):
+        return f"{number:.0%}"
+    return f"{number:.2f}" if name == "cosine" else f"{number:.1e}"

@@ -3,6 +3,7 @@
 from entropic_rl.plots.calibration import plot_coefficient_response, plot_entropies, plot_reliability
 from entropic_rl.plots.environment import plot_environment
 from entropic_rl.plots.estimates import plot_estimate_curves, plot_estimates
+from entropic_rl.plots.flow import plot_flow
 from entropic_rl.plots.robustness import plot_accuracy_curves, plot_attacks
 from entropic_rl.plots.run import plot_run
 from entropic_rl.plots.uncertainty import plot_uncertainty
@@ -15,6 +16,7 @@ __all__ = [
     "plot_environment",
     "plot_estimate_curves",
     "plot_estimates",
+    "plot_flow",
     "plot_reliability",
     "plot_run",
     "plot_uncertainty",
