@@ -175,6 +175,30 @@ def test_train_leaves_heat_maps_verdicts_and_the_same_numbers(tmp_path, capsys):
         sentences(tmp_path / "plain")
 
 
+def test_a_comparison_lays_gradients_side_by_side(tmp_path):
+    command = [
+        "ppo",
+        "--env",
+        "CartPole-v1",
+        "--out",
+        str(tmp_path / "out"),
+        "--ent-coef",
+        "0",
+        "0.02",
+        "0.2",
+        "--seeds",
+        "1",
+    ]
+    assert main([*command, *SHORT, "--n-steps", "64", "--diagnose"], verb="compare") == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Gradients of entropy and task" in page
+    assert "All layers of all 3 runs are healthy." in page
+    drawing = (tmp_path / "out" / "figures" / "gradient-flow.svg").read_text()
+    assert "actor.2" in drawing
+    assert "critic" not in drawing  # the entropy has no gradient there
+    assert "ent_coef 0.02" in drawing  # nor without a weight
+
+
 def test_agents_of_others_say_that_they_cannot_be_watched(tmp_path, capsys):
     command = [
         "sb3:PPO",

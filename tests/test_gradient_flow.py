@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from entropic_rl.diagnostics.flow import GradientFlow, split_gradient
+from entropic_rl.diagnostics.parts import gradient_over_time, gradient_per_head
 from entropic_rl.diagnostics.record import FlowRecord, Rhythm
 from entropic_rl.diagnostics.signals import SIGNALS, Layer, gradient_signals, step_signals
 from entropic_rl.diagnostics.units import unit_signals
@@ -446,3 +447,82 @@ def test_work_in_place_on_the_input_does_not_reach_the_callers():
     kept = copy.deepcopy(x)
     split_gradient(module, (x,), cross_entropy)
     assert torch.equal(x, kept)
+
+
+# Within a layer
+
+
+def last_step_only(z):
+    return F.cross_entropy(z, torch.ones(len(z), dtype=torch.int64))
+
+
+def test_gradient_over_time_decays_as_the_recurrent_weight_says():
+    # Nearly linear: h_T = sum_t a^(T-t) x_t, so that the gradient at step t is a^(T-t) times the last.
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.memory, self.head = nn.RNN(1, 1, bias=False, batch_first=True), nn.Linear(1, 3)
+            self.memory.weight_ih_l0.data.fill_(1.0)
+            self.memory.weight_hh_l0.data.fill_(0.5)
+
+        def forward(self, x):
+            return self.head(self.memory(x)[0][:, -1])
+
+    module, x = Linear().double(), 1e-6 * rows(8, 6, 1).double()
+    found = gradient_over_time(module, x, loss=last_step_only, ent_coef=0.2)["memory"]
+    expected = 0.5 ** torch.arange(5, -1, -1, dtype=torch.float64)
+    torch.testing.assert_close(found.task / found.task[-1], expected, rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(found.entropy / found.entropy[-1], expected, rtol=1e-6, atol=0.0)
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_time_is_found_in_both_layouts(kind, batch_first):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = kind(3, 8, 2, batch_first=batch_first), nn.Linear(8, 4)
+
+        def forward(self, x):
+            states = self.body(x)[0]
+            return self.head(states[:, -1] if batch_first else states[-1])
+
+    torch.manual_seed(0)
+    x = rows(5, 7, 3)
+    found = gradient_over_time(Last(), x if batch_first else x.transpose(0, 1), loss=last_step_only)["body"]
+    assert found.task.shape == (7,)
+    assert found.entropy is None
+    assert (found.task > 0).all()
+
+
+def test_gradients_of_heads_sum_in_squares_to_that_of_the_attention():
+    module = made("transformer").eval()
+    x, labels = next(batches(1))
+    arguments = {"loss": lambda z: F.cross_entropy(z, labels), "ent_coef": 0.1}
+    found = gradient_per_head(module, x, **arguments)
+    assert list(found) == ["body.layers.0.self_attn", "body.layers.1.self_attn"]
+    attention = module.body.layers[0].self_attn
+    F.cross_entropy(module(x), labels).backward()
+    whole = attention.in_proj_weight.grad.norm() ** 2 + attention.out_proj.weight.grad.norm() ** 2
+    heads = found["body.layers.0.self_attn"]
+    assert heads.task.shape == heads.entropy.shape == (4,)
+    assert heads.task.square().sum().item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_a_head_that_is_cut_off_has_no_gradient():
+    module = made("transformer").eval()
+    attention = module.body.layers[1].self_attn
+    attention.out_proj.weight.data[:, 4:8] = 0.0  # nobody reads the second head ...
+    attention.in_proj_weight.data[2 * 16 + 4 : 2 * 16 + 8] = 0.0  # ... and it says nothing
+    attention.in_proj_bias.data[2 * 16 + 4 : 2 * 16 + 8] = 0.0
+    x, labels = next(batches(1))
+    found = gradient_per_head(module, x, loss=lambda z: F.cross_entropy(z, labels))["body.layers.1.self_attn"]
+    assert found.task[1] < 1e-6 * found.task[0]
+
+
+def test_layers_without_time_or_heads_are_refused():
+    x = rows(4, 16)
+    with pytest.raises(ConfigError, match="expected a recurrent layer"):
+        gradient_over_time(made("mlp"), x, loss=last_step_only)
+    with pytest.raises(ConfigError, match="expected attention"):
+        gradient_per_head(made("mlp"), x, loss=last_step_only)

@@ -12,6 +12,7 @@ import numpy as np
 
 from entropic_rl.compare import statistics as st
 from entropic_rl.compare.analysis import Event, Section, band
+from entropic_rl.compare.flow import flow_picture
 from entropic_rl.compare.grid import label
 from entropic_rl.page import Picture, drawn
 from entropic_rl.plots import comparison as draw
@@ -280,4 +281,5 @@ _MAKERS = (
     _heat_maps,
     _temperature,
     _saturation,
+    flow_picture,
 )

@@ -28,7 +28,7 @@ from entropic_rl.diagnostics.verdicts import Verdict, Way
 from entropic_rl.entropy import categorical_entropy
 from entropic_rl.errors import ConfigError, first_line
 
-__all__ = ["GradientFlow", "Split", "split_gradient"]
+__all__ = ["GradientFlow", "Split", "output_gradients", "split_gradient"]
 
 _NO_PART = "it has no part in the loss"
 _FROZEN = "its parameters do not require gradients"
@@ -174,22 +174,38 @@ def split_gradient(
     check_trainable(module)
     check_precision([(f"input {i}", x) for i, x in enumerate(inputs) if isinstance(x, Tensor)], "inputs")
     seen = observed_pass(module, inputs)
-    if not seen.output.requires_grad:
-        raise ConfigError("module: expected an output that depends on its parameters, got one that does not; do not "
-                          "detach it, nor compute it under no_grad")  # fmt: skip
     names, layers, parameters = _layers(module, seen.order)
-    at_output = _by_output(seen.output, loss)
+    at_output, of_entropy = output_gradients(seen.output, loss, ent_coef=ent_coef, entropy=entropy)
     trained = [p for p in parameters if p.requires_grad]
-    task = _backward(seen.output, at_output, trained, keep=ent_coef != 0.0)
+    task = _backward(seen.output, at_output, trained, keep=of_entropy is not None)
     notes = _notes(module, names, trained, task)
     if all(part is None for part in task):
         raise ConfigError("loss: expected to depend on the module's output, got a gradient of None for every "
                           "parameter; compute the output with them")  # fmt: skip
     by_entropy = None
-    if ent_coef:
-        at_output = _by_output(seen.output, lambda z: -ent_coef * entropy(z).mean(), "entropy")
-        by_entropy = _row(_backward(seen.output, at_output, trained, keep=False), trained, parameters)
+    if of_entropy is not None:
+        by_entropy = _row(_backward(seen.output, of_entropy, trained, keep=False), trained, parameters)
     return Split(tuple(names), layers, parameters, _row(task, trained, parameters), by_entropy, seen, notes)
+
+
+def output_gradients(
+    output: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    *,
+    ent_coef: float,
+    entropy: Callable[[Tensor], Tensor] = categorical_entropy,
+) -> tuple[Tensor, Tensor | None]:
+    """Where the backward passes begin: gradients of the task and of ``-ent_coef * mean entropy`` by a module's output.
+
+    Both have the shape of ``output``; the second is None for a coefficient of 0.
+    """
+    if not output.requires_grad:
+        raise ConfigError("module: expected an output that depends on its parameters, got one that does not; do not "
+                          "detach it, nor compute it under no_grad")  # fmt: skip
+    by_task = _by_output(output, loss)
+    if not ent_coef:
+        return by_task, None
+    return by_task, _by_output(output, lambda z: -ent_coef * entropy(z).mean(), "entropy")
 
 
 def _by_output(output: Tensor, loss: Callable[[Tensor], Tensor], what: str = "loss") -> Tensor:

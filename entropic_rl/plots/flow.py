@@ -12,7 +12,7 @@ from matplotlib.colors import LogNorm, Normalize
 
 from entropic_rl.plots.style import figure, thousands
 
-__all__ = ["plot_flow"]
+__all__ = ["plot_flow", "plot_flows"]
 
 _NOTHING = 1e-30
 _MOST = 60  # columns; between looks nothing is interpolated
@@ -80,7 +80,11 @@ def plot_flow(
 
 def _draw(ax: Any, m: _Map, steps: np.ndarray, values: np.ndarray) -> None:
     edges, values = _columns(steps, np.where(values == 0.0, np.nan, values) if m.scale in ("log", "signed") else values)
-    image = ax.pcolormesh(edges, np.arange(values.shape[1] + 1), np.ma.masked_invalid(values.T), norm=_norm(m, values),
+    _tidy(ax.figure.colorbar(_paint(ax, m, edges, values, _norm(m, values)), ax=ax, pad=0.01, aspect=12))
+
+
+def _paint(ax: Any, m: _Map, edges: np.ndarray, values: np.ndarray, norm: Normalize) -> Any:
+    image = ax.pcolormesh(edges, np.arange(values.shape[1] + 1), np.ma.masked_invalid(values.T), norm=norm,
                           cmap=_COLOURS[m.scale], antialiased=False, linewidth=0)  # fmt: skip
     ax.invert_yaxis()
     ax.grid(visible=False)
@@ -88,7 +92,10 @@ def _draw(ax: Any, m: _Map, steps: np.ndarray, values: np.ndarray) -> None:
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.xaxis.set_major_formatter(thousands)
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.01, aspect=12)
+    return image
+
+
+def _tidy(bar: Any) -> None:
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8.5, length=2)
     bar.ax.minorticks_off()
@@ -129,3 +136,40 @@ def _median(values: np.ndarray) -> np.ndarray:
 def _says_something(values: np.ndarray) -> bool:
     known = values[np.isfinite(values)]
     return bool(len(known) and np.abs(known).max() > _NOTHING)
+
+
+def plot_flows(
+    path: Path | IO[str],
+    layers: Sequence[str],
+    edges: np.ndarray,
+    maps: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    header: str,
+) -> None:
+    """Ratios and cosines of several settings side by side, on one scale.
+
+    Args:
+        path: of the SVG, or a file to write it to.
+        layers: L names.
+        edges: ``[C + 1]``, of the columns, in environment steps.
+        maps: setting -> ``ratio`` and ``cosine``, ``[C, L]`` each.
+        header: what settings are values of.
+    """
+    rows = [_Map("ratio", "entropy over task", "log"), _Map("cosine", "cosine", "angle")]
+    n = len(maps)
+    height = 1.2 + 2 * (0.55 + 0.24 * len(layers))
+    with figure(path, "", n_axes=2 * n, n_rows=2, width=max(7.2, 1.6 + 2.1 * n), height=height, steps=False) as axes:
+        for j, m in enumerate(rows):
+            values = {name: np.where(found[m.signal] == 0.0, np.nan, found[m.signal]) for name, found in maps.items()}
+            norm = _norm(m, np.concatenate(list(values.values())))
+            own = axes[j * n : (j + 1) * n]
+            for i, (ax, (name, shown)) in enumerate(zip(own, values.items(), strict=True)):
+                image = _paint(ax, m, edges, shown, norm)
+                ax.set_yticks(np.arange(len(layers)) + 0.5, layers if i == 0 else [""] * len(layers), fontsize=9)
+                ax.locator_params(axis="x", nbins=3)
+                if j == 0:
+                    ax.set_title(f"{header} {name}" if i == 0 else name, fontsize=10.5, loc="left")
+                else:
+                    ax.set_xlabel("steps" if n > 3 else "environment steps")
+            bar = own[0].figure.colorbar(image, ax=list(own), pad=0.01, aspect=12, label=m.title)
+            _tidy(bar)
