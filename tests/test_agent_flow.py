@@ -175,6 +175,7 @@ def test_train_leaves_heat_maps_verdicts_and_the_same_numbers(tmp_path, capsys):
         sentences(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_a_comparison_lays_gradients_side_by_side(tmp_path):
     command = [
         "ppo",

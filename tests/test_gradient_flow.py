@@ -526,3 +526,19 @@ def test_layers_without_time_or_heads_are_refused():
         gradient_over_time(made("mlp"), x, loss=last_step_only)
     with pytest.raises(ConfigError, match="expected attention"):
         gradient_per_head(made("mlp"), x, loss=last_step_only)
+
+
+# Its benchmark
+
+
+@pytest.mark.slow
+def test_the_benchmark_names_every_planted_fault_and_doubts_no_healthy_network(capsys, tmp_path):
+    from entropic_rl.benchmarks.cli import main
+
+    command = ["gradient-flow", "--seeds", "1", "--steps", "10", "--rounds", "1", "--pictures", str(tmp_path)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("| 1 of 1 |") == 7
+    assert printed.count("| 0 of ") == 6
+    assert "NO" not in printed
+    assert {path.name for path in tmp_path.iterdir()} == {"gradient_flow_deep.svg", "gradient_parts.svg"}

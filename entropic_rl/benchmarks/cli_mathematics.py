@@ -19,6 +19,13 @@ def add(choices: Any) -> None:
     chain.add_argument("--networks", type=int, default=50, metavar="N", help="of each activation [50]")
     chain.add_argument("--picture", type=Path, metavar="FILE", help="SVG of the worked example")
     chain.add_argument("--notebook", type=Path, metavar="FILE", help="run its cells and store what they print")
+    flow = choices.add_parser("gradient-flow", help="planted faults, false alarms, cost of looking; one thread")
+    flow.add_argument("--seeds", type=int, default=10, metavar="N", help="networks of each kind [10]")
+    flow.add_argument("--steps", type=int, default=500, metavar="N", help="gradient steps of healthy networks [500]")
+    flow.add_argument("--rounds", type=int, default=7, metavar="N", help="timings with and without looking [7]")
+    flow.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="write gradient_flow_deep.svg and gradient_parts.svg"
+    )
     metrics = choices.add_parser("calibration-metrics", help="what errors of calibration read where the truth is known")
     metrics.add_argument("--gaps", nargs="+", type=float, default=[0.0, 2.0, 5.0], metavar="POINTS",
                          help="confidence less accuracy, in points [0 2 5]")  # fmt: skip
@@ -163,6 +170,38 @@ def _labelling(args: Namespace) -> int:
     return 0
 
 
+def _gradient_flow(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks.architectures import HEALTHY
+    from entropic_rl.benchmarks.gradient_flow import (
+        FAULTS,
+        architecture_row,
+        cost_row,
+        draw_deep,
+        draw_parts,
+        fault_row,
+    )
+
+    if args.seeds < 1 or args.rounds < 1 or args.steps < 10:
+        raise ConfigError("--seeds and --rounds: expected at least 1, --steps: at least 10")
+    torch.set_num_threads(1)
+    print("| planted | to be named | named | cause of the first |\n| --- | --- | --- | --- |")
+    for name in FAULTS:
+        print(fault_row(name, args.seeds), flush=True)
+    print("\n| healthy network | alarms, of layers | task + entropy less the whole | test accuracy, % [range] |")
+    print("| --- | --- | --- | --- |")
+    for name in HEALTHY:
+        print(architecture_row(name, args.seeds, args.steps), flush=True)
+    print("\n| network | time that looking takes, median | range | same bits |\n| --- | --- | --- | --- |")
+    for name in HEALTHY:
+        print(cost_row(name, args.steps, args.rounds), flush=True)
+    if args.pictures is not None:
+        draw_deep(args.pictures / "gradient_flow_deep.svg")
+        draw_parts(args.pictures / "gradient_parts.svg")
+    return 0
+
+
 MEASUREMENTS = {
     "acquisition": _acquisition,
     "calibration-metrics": _calibration_metrics,
@@ -170,5 +209,6 @@ MEASUREMENTS = {
     "classifiers": _classifiers,
     "entropy": _entropy,
     "fits": _fits,
+    "gradient-flow": _gradient_flow,
     "labelling": _labelling,
 }

@@ -40,7 +40,7 @@ class AgentFlow:
         seconds: that looking has taken.
     """
 
-    def __init__(self, every: int = 25) -> None:
+    def __init__(self, every: int = 30) -> None:
         self._every = every
         self._records: dict[str, FlowRecord] = {}
         self._rhythms: dict[str, Rhythm] = {}

@@ -28,8 +28,10 @@ from entropic_rl.diagnostics.verdicts import Verdict, Way
 from entropic_rl.entropy import categorical_entropy
 from entropic_rl.errors import ConfigError, first_line
 
-__all__ = ["GradientFlow", "Split", "output_gradients", "split_gradient"]
+__all__ = ["DEFAULT_EVERY", "GradientFlow", "Split", "output_gradients", "split_gradient"]
 
+DEFAULT_EVERY = 30
+"""Steps between looks at first: a look takes two to three steps."""
 _NO_PART = "it has no part in the loss"
 _FROZEN = "its parameters do not require gradients"
 
@@ -57,7 +59,7 @@ class Split(NamedTuple):
 
 
 class GradientFlow:
-    """Watches a module being trained, by a look at every 25th step or so.
+    """Watches a module being trained, by a look at every 30th step or so.
 
     A look computes the module once more, on copies of its buffers and with the random numbers that the step itself
     will have, and differentiates twice. Parameters, gradients, buffers, optimizer and generators stay as they are: the
@@ -72,10 +74,12 @@ class GradientFlow:
         ConfigError: the module has nothing to train, or half precision.
     """
 
-    def __init__(self, module: nn.Module, optimizer: Optimizer | None = None, *, every: int = 25) -> None:
+    def __init__(self, module: nn.Module, optimizer: Optimizer | None = None, *, every: int = DEFAULT_EVERY) -> None:
         check_trainable(module)
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ConfigError(f"every: expected a whole number of steps from 1 on, got {every!r}; 25 is the default")
+            raise ConfigError(
+                f"every: expected a whole number of steps from 1 on, got {every!r}; {DEFAULT_EVERY} is the default"
+            )
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise ConfigError(f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}; leave it "
                               "out if there is none")  # fmt: skip
