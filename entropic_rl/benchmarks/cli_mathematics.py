@@ -197,8 +197,8 @@ def _gradient_flow(args: Namespace) -> int:
     for name in HEALTHY:
         print(cost_row(name, args.steps, args.rounds), flush=True)
     if args.pictures is not None:
-        draw_deep(args.pictures / "gradient_flow_deep.svg")
-        draw_parts(args.pictures / "gradient_parts.svg")
+        draw_deep(args.pictures / "gradient_flow_deep.svg", n_steps=args.steps)
+        draw_parts(args.pictures / "gradient_parts.svg", n_steps=args.steps)
     return 0
 
 

@@ -113,7 +113,7 @@ def cost_row(name: str, n_steps: int, n_rounds: int) -> str:
     )
 
 
-def draw_deep(path: Path, *, n_steps: int = 300) -> None:
+def draw_deep(path: Path, *, n_steps: int) -> None:
     """Twenty sigmoid layers while they are trained: docs/images/gradient_flow_deep.svg."""
     torch.manual_seed(0)
     flow = fit(perceptron([64] + [64] * 20 + [10], nn.Sigmoid), n_steps, every=5)
@@ -125,7 +125,7 @@ def draw_deep(path: Path, *, n_steps: int = 300) -> None:
               states=[v.state for v in series.verdicts], xlabel="gradient steps")  # fmt: skip
 
 
-def draw_parts(path: Path, *, n_steps: int = 300) -> None:
+def draw_parts(path: Path, *, n_steps: int) -> None:
     """Gradients over time and over heads, before and after training: docs/images/gradient_parts.svg."""
     x, y = next(iter(batches(1, 0)))
     arguments = {"loss": lambda z: F.cross_entropy(z, y), "ent_coef": _ENT_COEF}
