@@ -1,17 +1,33 @@
 """Optimizers over rows: parameters and gradients are ``[R, P]``, and a row is an independent run.
 
-Adam and RMSprop are elementwise, so R stacked runs are R optimizers; what is ours is that gradient norms, step counts,
-learning rates and the decision to step belong to each row (a run that stopped early must not coast on its momentum).
+All but L-BFGS (``second_order.py``) are elementwise, so R stacked runs are R optimizers; what is ours is that gradient
+norms, step counts, learning rates and the decision to step belong to each row (a run that stopped early must not coast
+on its momentum).
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from entropic_rl.networks import copy_exactly
 
-__all__ = ["SGD", "Adam", "RMSprop", "clip_grad_norm_"]
+__all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "clip_grad_norm_"]
+
+
+class Optimizer(Protocol):
+    """What steps rows."""
+
+    def step(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None = None) -> None:
+        """Step ``params, grads [R, P]`` in place by ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every tensor needed to continue exactly."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
 
 
 def clip_grad_norm_(grads: Tensor, max_norm: float | Tensor) -> Tensor:
@@ -25,10 +41,21 @@ def clip_grad_norm_(grads: Tensor, max_norm: float | Tensor) -> Tensor:
 
 
 class Adam:
-    """Adam on rows, as ``torch.optim.Adam``. Source: Kingma & Ba (2015), https://arxiv.org/abs/1412.6980."""
+    """Adam on rows, as ``torch.optim.Adam``; with ``weight_decay``, which is decoupled, as ``torch.optim.AdamW``.
 
-    def __init__(self, params: Tensor, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-5) -> None:
-        self._betas, self._eps = betas, eps
+    Source: Kingma & Ba (2015), https://arxiv.org/abs/1412.6980; Loshchilov & Hutter (2019),
+    https://arxiv.org/abs/1711.05101.
+    """
+
+    def __init__(
+        self,
+        params: Tensor,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-5,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self._betas, self._eps, self._weight_decay = betas, eps, weight_decay
         self.step_count = params.new_zeros(len(params), 1)
         self.exp_avg = torch.zeros_like(params)
         self.exp_avg_sq = torch.zeros_like(params)
@@ -36,6 +63,9 @@ class Adam:
     @torch.no_grad()
     def step(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None = None) -> None:
         """Step ``params, grads [R, P]`` in place by ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
+        if self._weight_decay:
+            kept = 1.0 - self._weight_decay * learning_rate
+            params.mul_((kept if active is None else kept.where(active, 1.0)).unsqueeze(1))
         if params.device.type == "cpu":
             self._step_fused(params, grads, learning_rate, active)
         else:
@@ -99,9 +129,12 @@ class Adam:
 
 
 class SGD:
-    """Gradient descent on rows with momentum, as ``torch.optim.SGD``. Source: Polyak (1964), heavy ball."""
+    """Gradient descent on rows with momentum, as ``torch.optim.SGD``. Source: Polyak (1964), heavy ball.
 
-    def __init__(self, params: Tensor, momentum: float = 0.9) -> None:
+    ``momentum`` is a number, or one per run, ``[R, 1]``.
+    """
+
+    def __init__(self, params: Tensor, momentum: float | Tensor = 0.9) -> None:
         self._momentum = momentum
         self.velocity = torch.zeros_like(params)
 
@@ -159,14 +192,12 @@ class RMSprop:
         copy_exactly(self.state_dict(), state)
 
 
-def _snapshot(params: Tensor, optimizer: Adam | RMSprop | SGD, active: Tensor | None) -> list[Tensor]:
+def _snapshot(params: Tensor, optimizer: Optimizer, active: Tensor | None) -> list[Tensor]:
     """Copies of everything a step changes, if some rows are to stay."""
     return [] if active is None else [t.clone() for t in (params, *optimizer.state_dict().values())]
 
 
-def _restore_inactive(
-    params: Tensor, optimizer: Adam | RMSprop | SGD, active: Tensor | None, before: list[Tensor]
-) -> None:
+def _restore_inactive(params: Tensor, optimizer: Optimizer, active: Tensor | None, before: list[Tensor]) -> None:
     if active is not None:
         for now, old in zip((params, *optimizer.state_dict().values()), before, strict=True):
             now.copy_(torch.where(active.unsqueeze(1), now, old))

@@ -97,7 +97,7 @@ MAY_IMPORT = {
     "robustness": BASE
     | {"allocation", "compare", "config", "datasets", "flags", "page", "plots", "progress", "robustness"}
     | {"classifier_flags", "run_directory", "streams", "supervised", "tracking"},
-    "supervised": CORE | {"config", "errors", "networks", "optimizers", "supervised"},
+    "supervised": CORE | {"config", "errors", "networks", "optimizers", "second_order", "supervised"},
     "diagnostics": {"diagnostics", "entropy", "errors", "losses", "streams"},
     "diagnostics.agent_flow": {"diagnostics", "networks", "optimizers", "watching"},
     "diagnosis": BASE | LOOP | {"diagnostics"},
@@ -132,6 +132,7 @@ MAY_IMPORT = {
     "attention": {"networks", "streams"},
     "normalization": {"networks"},
     "optimizers": {"networks"},
+    "second_order": {"networks"},
     "spaces": {"errors"},
     "environments": {
         "errors",

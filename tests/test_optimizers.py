@@ -3,12 +3,18 @@
 import pytest
 import torch
 
-from entropic_rl.optimizers import Adam, RMSprop, clip_grad_norm_
+from entropic_rl.optimizers import SGD, Adam, RMSprop, clip_grad_norm_
+from entropic_rl.second_order import LBFGS
 
 R, P = 4, 7
 RATES = torch.tensor([1e-3, 1e-2, 0.0, 0.3], dtype=torch.float64)
 OPTIMIZERS = {
     "adam": (Adam, lambda p, lr: torch.optim.Adam(p, lr=lr, eps=1e-5)),
+    "adamw": (
+        lambda p: Adam(p, eps=1e-5, weight_decay=0.1),
+        lambda p, lr: torch.optim.AdamW(p, lr=lr, eps=1e-5, weight_decay=0.1),
+    ),
+    "sgd": (SGD, lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)),
     "rmsprop": (RMSprop, lambda p, lr: torch.optim.RMSprop(p, lr=lr, alpha=0.99, eps=1e-5)),
 }
 every_optimizer = pytest.mark.parametrize(("make", "oracle"), OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -49,6 +55,58 @@ def test_fused_adam_equals_the_elementwise_one(rates, active):
     pairs = zip(everything(params[0], fused), everything(params[1], elementwise), strict=True)
     for one, other in pairs:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+def bowls(seed):
+    """Gradients ``[R, P] -> [R, P]`` of R quadratic functions, of curvatures from .1 to 10."""
+    turned = torch.linalg.qr(torch.stack([torch.randn(P, P, generator=torch.Generator().manual_seed(seed + r))
+                                          for r in range(R)]).double()).Q  # fmt: skip
+    curvature = turned @ torch.diag(torch.logspace(-1, 1, P, dtype=torch.float64)) @ turned.mT
+    return lambda params: (curvature @ params.unsqueeze(2)).squeeze(2)
+
+
+def test_lbfgs_moves_each_row_as_torch_does():
+    slopes, params, rates = bowls(0), random_rows(0), torch.tensor([1.0, 0.5, 0.1, 0.8], dtype=torch.float64)
+    alone = [torch.nn.Parameter(row.clone()) for row in params]
+    singles = [
+        torch.optim.LBFGS([p], lr=lr, max_iter=1, history_size=3) for p, lr in zip(alone, rates.tolist(), strict=True)
+    ]
+    optimizer = LBFGS(params, history_size=3)
+    for _ in range(15):
+        optimizer.step(params, slopes(params), rates)
+        grads = slopes(torch.stack([p.data for p in alone]))
+        for p, g, single in zip(alone, grads, singles, strict=True):
+            p.grad = g.clone()
+            single.step(lambda: torch.tensor(0.0))
+        torch.testing.assert_close(params, torch.stack([p.data for p in alone]), rtol=1e-9, atol=1e-12)
+
+
+def test_lbfgs_rests_where_a_row_is_flat_or_inactive_and_a_row_alone_is_the_row_in_the_batch():
+    slopes, params = bowls(3), random_rows(0)
+    params[3] = 0.0  # the minimum
+    kept, single = params.clone(), params[2:3].clone()
+    batch, alone, rates = LBFGS(params), LBFGS(single), torch.ones(R, dtype=torch.float64)
+    active = torch.tensor([True, False, True, True])
+    for _ in range(4):
+        grads = slopes(params)
+        alone.step(single, grads[2:3], rates[2:3])
+        grads[1] = float("nan")
+        batch.step(params, grads, rates, active)
+    assert torch.equal(params[[1, 3]], kept[[1, 3]])
+    assert all(tensor.isfinite().all() for tensor in batch.state_dict().values())
+    torch.testing.assert_close(params[2:3], single, rtol=1e-12, atol=0.0)
+
+
+def test_lbfgs_goes_on_exactly_from_a_saved_state():
+    slopes, params = bowls(5), random_rows(0)
+    optimizer, rates = LBFGS(params), torch.ones(R, dtype=torch.float64)
+    for _ in range(3):
+        optimizer.step(params, slopes(params), rates)
+    other, resumed = params.clone(), LBFGS(params)
+    resumed.load_state_dict(optimizer.state_dict())
+    optimizer.step(params, slopes(params), rates)
+    resumed.step(other, slopes(other), rates)
+    assert torch.equal(params, other)
 
 
 def test_adam_takes_other_betas_and_eps_as_torch_does():

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from entropic_rl.errors import ConfigError
 from entropic_rl.supervised.config import FitConfig
-from entropic_rl.supervised.fitting import Fitting, Table
+from entropic_rl.supervised.fitting import Fitting, Table, n_minibatches
 from entropic_rl.supervised.networks import Modules, Perceptrons
 from entropic_rl.supervised.tasks import Classification, Regression
 
@@ -90,6 +90,66 @@ def test_run_in_a_batch_is_the_run_alone(settings):
         torch.testing.assert_close(together.network.values[part], alone.network.values, rtol=0.0, atol=1e-9)
         assert alone.n_epochs[0] == together.n_epochs[run]
         torch.testing.assert_close(together.ent_coef[part], alone.ent_coef, rtol=0.0, atol=1e-12)
+
+
+SPREAD = [
+    {"learning_rate": [0.001, 0.1, "linear:0.1:0"]},
+    {"optimizer": "sgd", "momentum": [0.0, 0.9, 0.5]},
+    {"l1": [0.0, 0.01, 0.1], "l2": [0.3, 0.0, 0.1]},
+    {"optimizer": "rmsprop", "learning_rate": [0.001, 0.01, 0.1]},
+    {"optimizer": "adamw", "learning_rate": [0.001, 0.01, 0.1], "weight_decay": 0.5},
+    {"optimizer": "lbfgs", "learning_rate": [0.1, 0.5, 1.0], "batch_size": None},
+]
+
+
+def settings_of(run, given):
+    own = {name: value[run] if isinstance(value, list) else value for name, value in given.items()}
+    return FitConfig(**{"net_arch": (8,), "n_epochs": 4, "batch_size": 16, "dtype": "float64", **own})
+
+
+@pytest.mark.parametrize("given", SPREAD, ids=str)
+def test_runs_of_other_settings_in_a_batch_are_the_runs_alone(given):
+    seeds, configs = [3, 4, 3], [settings_of(run, given) for run in range(3)]
+    every = torch.arange(N).expand(3, N)
+    network = Perceptrons((D, 8, C), seeds, **DOUBLE)
+    Fitting(network, Classification(), configs, seeds).run(Table(X, Y), every)
+    assert len({tuple(row.tolist()) for row in network.values}) == 3
+    for run, config in enumerate(configs):
+        alone = Perceptrons((D, 8, C), seeds[run : run + 1], **DOUBLE)
+        Fitting(alone, Classification(), config, seeds[run : run + 1]).run(Table(X, Y), every[:1])
+        torch.testing.assert_close(network.values[run : run + 1], alone.values, rtol=0.0, atol=1e-9)
+
+
+def test_settings_that_a_batch_has_in_common_may_not_differ():
+    configs = [FitConfig(batch_size=16), FitConfig(batch_size=32)]
+    with pytest.raises(ConfigError, match="batch_size: expected one value for all runs of a batch, got 16 and 32"):
+        Fitting(Perceptrons((D, C), [0, 1]), Classification(), configs, [0, 1])
+    with pytest.raises(ConfigError, match="at least one run, got none"):
+        Fitting(Perceptrons((D, C), [0]), Classification(), [], [0])
+
+
+def test_run_that_diverges_is_left_alone_and_changes_no_other():
+    seeds, given = [3, 4, 3], {"optimizer": "sgd", "learning_rate": [0.01, 1e30, 0.1]}
+    configs = [settings_of(run, given) for run in range(3)]
+    every = torch.arange(N).expand(3, N)
+    network = Perceptrons((D, 8, C), seeds, **DOUBLE)
+    fitting = Fitting(network, Classification(), configs, seeds, may_diverge=True)
+    fitting.run(Table(X, Y), every)
+    assert fitting.diverged.tolist() == [False, True, False]
+    assert fitting.n_epochs.tolist() == [4, fitting.n_epochs[1], 4]
+    assert fitting.n_epochs[1] < 4
+    for run in (0, 2):
+        alone = fitted(seeds[run : run + 1], **{**given, "learning_rate": given["learning_rate"][run]})
+        torch.testing.assert_close(network.values[run : run + 1], alone.network.values, rtol=0.0, atol=1e-9)
+    alone = Perceptrons((D, 8, C), [4], **DOUBLE)
+    stopped = Fitting(alone, Classification(), configs[1], [4], may_diverge=True)
+    stopped.run(Table(X, Y), every[:1])
+    assert stopped.n_epochs.tolist() == [fitting.n_epochs[1]]
+
+
+@pytest.mark.parametrize(("rows", "size", "steps"), [(48, 16, 3), (48, 48, 1), (48, None, 1), (49, 16, 3), (50, 16, 4)])
+def test_minibatches_are_counted_as_they_are_made(rows, size, steps):
+    assert n_minibatches(rows, size) == steps
 
 
 def test_batch_normalisation_is_that_of_torch():
@@ -281,6 +341,7 @@ def test_a_loss_that_is_not_finite_says_what_to_do():
         ({"device": "gpu"}, "device"),
         ({"batch_norm": True, "batch_size": 1}, "expected at least 2 rows, which batch_norm normalises over"),
         ({"optimizer": "lion"}, "optimizer"),
+        ({"optimizer": "lbfgs"}, "batch_size: expected none with lbfgs"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, words):

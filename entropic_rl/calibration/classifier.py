@@ -38,7 +38,7 @@ class EntropicClassifier(ProbabilisticClassifier):
         activation: ``tanh``, ``relu``, ``leaky_relu``, ``elu``, ``gelu``, ``silu`` or ``sigmoid``.
         batch_norm: normalise hidden layers over minibatches.
         dropout: share of hidden units dropped in training.
-        optimizer: ``adam`` or ``sgd``.
+        optimizer: ``adam``, ``adamw``, ``rmsprop``, ``sgd``, or ``lbfgs`` with all rows at once.
         learning_rate: step size, or a schedule such as ``"cosine:0.01:0"``.
         momentum: of sgd.
         n_epochs: passes over the data, at most.

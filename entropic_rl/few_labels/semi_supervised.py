@@ -43,7 +43,7 @@ class SemiSupervisedEntropicClassifier(ProbabilisticClassifier):
         activation: ``tanh``, ``relu``, ``leaky_relu``, ``elu``, ``gelu``, ``silu`` or ``sigmoid``.
         batch_norm: normalise hidden layers over minibatches, labelled and unlabelled ones by themselves.
         dropout: share of hidden units dropped in training.
-        optimizer: ``adam`` or ``sgd``.
+        optimizer: ``adam``, ``adamw``, ``rmsprop``, ``sgd``, or ``lbfgs`` with all rows at once.
         learning_rate: step size, or a schedule.
         momentum: of sgd.
         n_epochs: passes over the labelled rows, at most.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from typing_extensions import Doc
 
 from entropic_rl.config import Coefficient, Count, NonNegative, Positive, PositiveScheduled, settings
+from entropic_rl.errors import ConfigError
 
-__all__ = ["FitConfig"]
+__all__ = ["PER_RUN", "FitConfig", "common"]
+
+PER_RUN = ("ent_coef", "learning_rate", "momentum", "l1", "l2")
+"""Settings in which the runs of a batch may differ."""
 
 
 def _classifier_coefficient(spec: float | str) -> float | str:
@@ -36,9 +42,13 @@ class FitConfig:
     ] = "relu"
     batch_norm: Annotated[bool, Doc("normalise each hidden layer over the minibatch, before its activation")] = False
     dropout: Annotated[float, Field(ge=0, lt=1), Doc("share of hidden units that are dropped in training")] = 0.0
-    optimizer: Annotated[Literal["adam", "sgd"], Doc("adam, or sgd with momentum")] = "adam"
+    optimizer: Annotated[
+        Literal["adam", "adamw", "rmsprop", "sgd", "lbfgs"],
+        Doc("sgd has momentum; lbfgs is one step per epoch, on all rows"),
+    ] = "adam"
     learning_rate: Annotated[PositiveScheduled, Doc("step size, > 0, or a schedule such as cosine:0.01:0")] = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1), Doc("of sgd")] = 0.9
+    weight_decay: Annotated[NonNegative, Doc("of adamw: share of every weight lost per step, times the rate")] = 0.01
     n_epochs: Annotated[Count, Doc("passes over the training data, at most")] = 100
     batch_size: Annotated[Count | None, Doc("rows per minibatch; none = all of them")] = 32
     l1: Annotated[NonNegative, Doc("weight of the sum of |weights|, biases left out")] = 0.0
@@ -58,3 +68,26 @@ class FitConfig:
     def __post_init__(self) -> None:
         if self.batch_norm and self.batch_size == 1:
             raise ValueError("batch_size: expected at least 2 rows, which batch_norm normalises over, got 1")
+        if self.optimizer == "lbfgs" and self.batch_size is not None:
+            raise ValueError(
+                f"batch_size: expected none with lbfgs, to which the noise of minibatches is curvature, got "
+                f"{self.batch_size}"
+            )
+
+
+def common(configs: Sequence[FitConfig]) -> FitConfig:
+    """The settings of a batch: those of its first run, if the others differ in :data:`PER_RUN` alone.
+
+    Raises:
+        ConfigError: there are none, or they differ in something else.
+    """
+    if not configs:
+        raise ConfigError("config: expected the settings of at least one run, got none")
+    for field in fields(FitConfig):
+        values = list(dict.fromkeys(getattr(config, field.name) for config in configs))
+        if len(values) > 1 and field.name not in PER_RUN:
+            raise ConfigError(
+                f"{field.name}: expected one value for all runs of a batch, got {values[0]} and {values[1]}; only "
+                f"{', '.join(PER_RUN)} may differ"
+            )
+    return configs[0]

@@ -12,13 +12,14 @@ from torch import Tensor
 from entropic_rl.coefficients import EntropyCoefficient, ProportionalIntegral, ScheduledValue
 from entropic_rl.errors import ConfigError
 from entropic_rl.losses.core import entropic_loss
-from entropic_rl.optimizers import SGD, Adam, clip_grad_norm_
+from entropic_rl.optimizers import clip_grad_norm_
 from entropic_rl.streams import Stream
-from entropic_rl.supervised.config import FitConfig
+from entropic_rl.supervised.config import FitConfig, common
 from entropic_rl.supervised.networks import Network
+from entropic_rl.supervised.per_run import optimizer_of, per_run
 from entropic_rl.supervised.tasks import Task
 
-__all__ = ["Extra", "Fitting", "Table"]
+__all__ = ["Extra", "Fitting", "Table", "n_minibatches"]
 
 _INITIAL = 0.1  # what a steered entropy weight begins with
 
@@ -54,42 +55,48 @@ class Fitting:
     Args:
         network: of R runs.
         task: what outputs are judged by.
-        config: common to all runs.
+        config: of all runs, or R that differ in :data:`~entropic_rl.supervised.config.PER_RUN` alone.
         seeds: R, of minibatches and dropout.
-        ent_coefs: R; the configuration's for all if None.
+        ent_coefs: R; the configuration's if None.
         perturb: moves the rows ``[R, B, D]`` of every minibatch, given their targets, before they are learned from.
         extra: a term that is added to every minibatch's loss; none if None. Early stopping does not look at it.
+        may_diverge: leave a run alone whose loss is not finite any more, instead of refusing the whole batch.
 
     Attributes:
         history: per epoch, ``[R]`` each: ``loss``, ``ent_coef``, and ``validation_loss`` with early stopping.
         n_epochs: ``[R]``, epochs that each run was trained for.
+        diverged: ``[R]``, bool: whose loss was not finite in an epoch.
     """
 
     def __init__(
         self,
         network: Network,
         task: Task,
-        config: FitConfig,
+        config: FitConfig | Sequence[FitConfig],
         seeds: Sequence[int],
         ent_coefs: Sequence[float | str] | None = None,
         *,
         perturb: Callable[[Tensor, Tensor], Tensor] | None = None,
         extra: Extra | None = None,
+        may_diverge: bool = False,
     ) -> None:
         values = network.values
         here: dict[str, Any] = {"device": values.device, "dtype": values.dtype}
-        self.network, self._task, self._config = network, task, config
-        self._perturb, self._extra = perturb, extra
-        specs = [config.ent_coef] * len(seeds) if ent_coefs is None else list(ent_coefs)
+        configs = [config] * len(seeds) if isinstance(config, FitConfig) else list(config)
+        self.network, self._task, self._config = network, task, common(configs)
+        self._perturb, self._extra, self._may_diverge = perturb, extra, may_diverge
+        specs = [own.ent_coef for own in configs] if ent_coefs is None else list(ent_coefs)
         self._ent_coef = EntropyCoefficient(
             specs, target=0.0, controller=ProportionalIntegral, initial=_INITIAL, **here
         )
         self._is_steered = not bool(self._ent_coef.target.isnan().all())
-        self._learning_rate = ScheduledValue([config.learning_rate] * len(seeds), **here)
-        self._optimizer = Adam(values, eps=1e-8) if config.optimizer == "adam" else SGD(values, config.momentum)
+        self._learning_rate = ScheduledValue([own.learning_rate for own in configs], **here)
+        self._optimizer = optimizer_of(configs, values)
+        self._l1, self._l2 = (per_run([getattr(own, name) for own in configs], values) for name in ("l1", "l2"))
         self._order, self._noise = (Stream(seeds, use, device=values.device) for use in ("minibatches", "dropout"))
         self.history: dict[str, list[Tensor]] = {"loss": [], "ent_coef": []}
         self.n_epochs = torch.zeros(len(seeds), dtype=torch.int64)
+        self.diverged = torch.zeros(len(seeds), dtype=torch.bool, device=values.device)
 
     @property
     def ent_coef(self) -> Tensor:
@@ -112,30 +119,37 @@ class Fitting:
             on_epoch: called after each epoch with its number from 1 and the training losses ``[R]``.
 
         Raises:
-            ConfigError: a loss is not finite.
+            ConfigError: a loss is not finite, and runs may not diverge.
         """
         device = self.network.values.device
         rows, held_out = rows.to(device), None if held_out is None else held_out.to(device)
         patience = _Patience(self.network, self._config) if held_out is not None else None
-        active = None if patience is None else patience.active
         for epoch in range(self._config.n_epochs):
-            loss = self.epoch(table, rows, active)
+            loss = self.epoch(table, rows, self._going(patience))
             if patience is not None and held_out is not None:
                 loss_held_out = patience.judge(*self._losses_of(table, held_out), self.ent_coef)
                 self.history.setdefault("validation_loss", []).append(loss_held_out)
             if on_epoch is not None:
                 on_epoch(epoch + 1, loss)
-            if active is not None and not active.any():
+            going = self._going(patience)
+            if going is not None and not going.any():
                 break
         if patience is not None:
             patience.restore_best()
             self.ent_coef.copy_(patience.ent_coef)
 
+    def _going(self, patience: _Patience | None) -> Tensor | None:
+        """Who is still trained, ``[R]``; None if nobody can have stopped."""
+        stopped = self.diverged if self._may_diverge and bool(self.diverged.any()) else None
+        if patience is None:
+            return None if stopped is None else ~stopped
+        return patience.active if stopped is None else patience.active & ~stopped
+
     def epoch(self, table: Table, rows: Tensor, active: Tensor | None = None) -> Tensor:
         """One pass over ``rows [R, n]`` by the runs that are ``active [R]``; their mean losses ``[R]``.
 
         Raises:
-            ConfigError: a loss is not finite.
+            ConfigError: a loss is not finite, and runs may not diverge.
         """
         n_rows, done = rows.shape[1], len(self.history["loss"])
         size = min(self._config.batch_size or n_rows, n_rows)
@@ -151,7 +165,8 @@ class Fitting:
             total += loss * (batch.shape[1] / n_rows)
             entropy += level * (batch.shape[1] / n_rows)
         going = slice(None) if active is None else active
-        if not total[going].isfinite().all():
+        self.diverged[going] |= ~total[going].isfinite()
+        if not self._may_diverge and self.diverged.any():
             raise ConfigError(
                 f"the loss is not finite after {done + 1} epochs: scale the inputs (StandardScaler), or lower "
                 f"learning_rate, now {self._config.learning_rate}"
@@ -189,10 +204,11 @@ class Fitting:
     def _regularise(self) -> None:
         """Add the gradients of the penalties on weights."""
         values, grads, weights = self.network.values, self.network.grads, self.network.is_weight
-        if self._config.l2:
-            grads.addcmul_(values, weights.to(values.dtype), value=self._config.l2)
-        if self._config.l1:
-            grads.addcmul_(values.sign(), weights.to(values.dtype), value=self._config.l1)
+        for strength, slope in ((self._l2, values), (self._l1, values.sign() if self._l1 is not None else values)):
+            if isinstance(strength, float):
+                grads.addcmul_(slope, weights.to(values.dtype), value=strength)
+            elif strength is not None:
+                grads.addcmul_(slope, weights.to(values.dtype) * strength)
 
     @torch.no_grad()
     def _losses_of(self, table: Table, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -237,6 +253,11 @@ class _Patience:
     def restore_best(self) -> None:
         """Put the best weights back."""
         self._network.load_state_dict(self._state)
+
+
+def n_minibatches(n_rows: int, batch_size: int | None) -> int:
+    """Gradient steps of an epoch over ``n_rows`` rows."""
+    return len(_minibatches(torch.empty(1, n_rows), min(batch_size or n_rows, n_rows)))
 
 
 def _minibatches(rows: Tensor, size: int) -> list[Tensor]:
