@@ -13,8 +13,8 @@ from entropic_rl.errors import ConfigError
 from entropic_rl.flags import Parser, add_settings, given
 from entropic_rl.run_directory import check_run_directory
 
-__all__ = ["add_comparison_flags", "add_tracking_flags", "built", "check_comparison", "chosen_settings", "coefficients",
-           "is_to_run", "tracking_of"]  # fmt: skip
+__all__ = ["add_comparison_flags", "add_run_flags", "add_tracking_flags", "built", "check_comparison", "check_counts",
+           "chosen_settings", "coefficients", "is_to_run", "tracking_of"]  # fmt: skip
 
 _TRACKING = ("track", "wandb_mode", "wandb_project", "wandb_entity", "wandb_group", "wandb_tags")
 _LEAST_SEEDS = 6  # with which a sign-flip test can fall under 0.05
@@ -25,6 +25,11 @@ def add_comparison_flags(parser: Parser, *, ent_coefs: Sequence[str], seeds: int
     parser.add_argument("--ent-coef", nargs="+", dest="ent_coefs", metavar="X",
                         help="entropy weights to compare, each a number, a schedule such as linear:1:0, or "
                         f"target:NATS, steered to keep that entropy [{' '.join(ent_coefs)}]")  # fmt: skip
+    add_run_flags(parser, seeds=seeds, seeds_are=seeds_are)
+
+
+def add_run_flags(parser: Parser, *, seeds: int, seeds_are: str) -> None:
+    """Seeds, and where everything goes; defaults as they are shown."""
     parser.add_argument(
         "--seeds", type=int, default=seeds, metavar="N", help=f"{seeds_are} to repeat it with [{seeds}]"
     )
@@ -41,11 +46,15 @@ def add_tracking_flags(parser: Parser) -> None:
 
 
 def chosen_settings(
-    args: argparse.Namespace, classes: Sequence[type[Any]], *, left_out: Collection[str] = ()
+    args: argparse.Namespace,
+    classes: Sequence[type[Any]],
+    *,
+    left_out: Collection[str] = (),
+    more: Collection[str] = (),
 ) -> dict[str, Any]:
-    """What file and flags say of the settings of ``classes``, flags first."""
+    """What file and flags say of the settings of ``classes``, flags first; a file may hold ``more`` beside them."""
     known = [name for cls in classes for name in field_docs(cls) if name not in left_out]
-    chosen = load_yaml(args.config, known) if args.config else {}
+    chosen = load_yaml(args.config, [*known, *more]) if args.config else {}
     for cls in classes:
         chosen |= given(args, cls)
     return chosen
@@ -76,11 +85,20 @@ def check_comparison(args: argparse.Namespace, ent_coefs: Sequence[float | str])
     Raises:
         ConfigError: one is out of range, or two coefficients are the same.
     """
+    check_counts(args)
+    if len(set(ent_coefs)) < len(ent_coefs):
+        raise ConfigError(f"--ent-coef: expected different coefficients, got {' '.join(map(str, ent_coefs))}")
+
+
+def check_counts(args: argparse.Namespace) -> None:
+    """Seeds and threads.
+
+    Raises:
+        ConfigError: there are none.
+    """
     for flag, value in {"--seeds": args.seeds, "--num-threads": args.num_threads}.items():
         if value < 1:
             raise ConfigError(f"{flag}: expected at least 1, got {value}")
-    if len(set(ent_coefs)) < len(ent_coefs):
-        raise ConfigError(f"--ent-coef: expected different coefficients, got {' '.join(map(str, ent_coefs))}")
 
 
 def tracking_of(args: argparse.Namespace, data: str) -> RunConfig:

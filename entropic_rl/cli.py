@@ -1,4 +1,5 @@
-"""The command line: ``train``, ``compare``, ``evaluate``, ``calibrate``, ``active-learning``, ``robustness``.
+"""The command line: ``train``, ``compare``, ``evaluate``, ``calibrate``, ``active-learning``, ``robustness``,
+``study``.
 
 ``scripts/*.py`` are doors to the same verbs.
 
@@ -176,6 +177,13 @@ def active_learning(prog: str, arguments: Sequence[str]) -> int:
     return run_active_learning(prog, arguments)
 
 
+def study(prog: str, arguments: Sequence[str]) -> int:
+    """Vary one setting of training over seeds, and say what it does."""
+    from entropic_rl.studies.cli import study as run_study
+
+    return run_study(prog, arguments)
+
+
 _VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {
     "train": train,
     "compare": compare,
@@ -183,6 +191,7 @@ _VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {
     "calibrate": calibrate,
     "active-learning": active_learning,
     "robustness": robustness,
+    "study": study,
 }
 
 

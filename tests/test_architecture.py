@@ -97,6 +97,9 @@ MAY_IMPORT = {
     "robustness": BASE
     | {"allocation", "compare", "config", "datasets", "flags", "page", "plots", "progress", "robustness"}
     | {"classifier_flags", "run_directory", "streams", "supervised", "tracking"},
+    "studies": BASE
+    | {"allocation", "classifier_flags", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
+    | {"run_directory", "studies", "supervised", "tracking"},
     "supervised": CORE | {"config", "errors", "networks", "optimizers", "second_order", "supervised"},
     "diagnostics": {"diagnostics", "entropy", "errors", "losses", "streams"},
     "diagnostics.agent_flow": {"diagnostics", "networks", "optimizers", "watching"},
@@ -113,6 +116,7 @@ MAY_IMPORT = {
     "plots.chain_rule": {"diagnostics", "errors", "plots"},
     "plots.robustness": {"errors", "plots"},
     "plots.estimates": {"errors", "plots"},
+    "plots.studies": {"errors", "plots"},
     "plots.uncertainty": {"calibration", "entropy", "errors", "plots"},
     "schedules": set(),
     "families": {"errors", "schedules", "spaces"},
@@ -193,6 +197,7 @@ TORCH_FREE = {
     "active.labelling_config", "active.labelling_report", "active.labels", "active.leaks", "active.said",
     "active.spreadsheets", "calibrate", "calibrate.cli", "calibrate.config",
     "robustness", "robustness.cli", "robustness.config",
+    "studies", "studies.catalogue", "studies.cli", "studies.config", "studies.learning_rate", "studies.study",
     "datasets", "datasets.data", "datasets.label_noise", "datasets.pools", "datasets.population", "datasets.sources",
     "datasets.splits", "datasets.tables", "datasets.thinning",
 }  # fmt: skip

@@ -1,0 +1,173 @@
+"""What most studies do: values x seeds as one batch, chosen on validation rows, reported on test rows."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from torch import Tensor
+
+from entropic_rl.compare.statistics import Estimate
+from entropic_rl.compare.words import p_value
+from entropic_rl.page import Picture, Row, Table, drawn
+from entropic_rl.plots.studies import Series, plot_study
+from entropic_rl.progress import EpochProgress
+from entropic_rl.studies.analysis import Group, Results, analyse, as_json, caveats, nats, percent, sentence
+from entropic_rl.studies.experiment import Job, Problem, Record, problem_of, train
+from entropic_rl.studies.findings import Findings
+from entropic_rl.studies.study import Request
+from entropic_rl.supervised.config import FitConfig
+from entropic_rl.supervised.fitting import n_minibatches
+
+__all__ = ["findings", "jobs_of"]
+
+_SIGN = {"<": ""}  # before p-values that have one already
+_LOSS, _ERROR = "cross-entropy on test rows (nats)", "error on test rows (%)"
+
+
+def findings(request: Request) -> Findings:
+    """Train, choose, compare, draw."""
+    seeds = range(request.seeds)
+    problem = problem_of(request.config, seeds)
+    jobs = jobs_of(request, problem)
+    if request.progress:
+        print(f"{problem.summary}; {len(jobs)} trainings", file=sys.stderr)
+    began = time.perf_counter()
+    total = sum(job.fit.n_epochs for job in jobs)
+    with EpochProgress(total, request.study.name, enabled=request.progress) as bar:
+        records = train(jobs, problem, on_epoch=partial(_heard, bar))
+    seconds = time.perf_counter() - began
+    results, tuned = analyse(records), _is_tuned(request)
+    setting = request.study.setting
+    return Findings(
+        data=problem.summary,
+        sentence=sentence(results, setting.split(",")[0], request.config.data, tuned=tuned),
+        caveats=caveats(results, problem.chance, tuned=tuned, early_stopping=request.fit.early_stopping),
+        series=[group.value for group in results.groups],
+        table=_table(results, setting, tuned=tuned),
+        screen=_table(results, setting, tuned=tuned, brief=True),
+        runs=_run_table(records, setting),
+        pictures=[_picture(request, results, problem)],
+        records=[_row(record) for record in records],
+        numbers=as_json(results) | {"chance": problem.chance},
+        n_runs=len(jobs),
+        seconds=seconds,
+    )
+
+
+def jobs_of(request: Request, problem: Problem) -> list[Job]:
+    """Every value at every learning rate it may choose from, in every seed."""
+    n_train = len(problem.sides[0].train)
+    return [
+        Job(value.text, _of_length(fit, n_train, request.config.n_steps), seed)
+        for value in request.values
+        for fit in value.fits
+        for seed in problem.sides
+    ]
+
+
+def _of_length(fit: FitConfig, n_train: int, n_steps: int | None) -> FitConfig:
+    """With as many epochs as come nearest to so many gradient steps."""
+    if n_steps is None:
+        return fit
+    return replace(fit, n_epochs=max(1, round(n_steps / n_minibatches(n_train, fit.batch_size))))
+
+
+def _heard(bar: EpochProgress, done: int, losses: Tensor) -> None:
+    finite = losses[losses.isfinite()]
+    if len(finite):
+        bar.update(done, finite)
+
+
+def _is_tuned(request: Request) -> bool:
+    return any(len(value.fits) > 1 for value in request.values)
+
+
+def _table(results: Results, setting: str, *, tuned: bool, brief: bool = False) -> Table:
+    """A row per value; ``brief`` for the screen."""
+    header = [setting, *(["learning rate"] if tuned else []), "test accuracy, %", "test loss, nats"]
+    header += [] if brief else ["validation loss", "above the chosen, nats"]
+    header += ["beside the chosen", "steps"]
+    rows = []
+    for g in results.groups:
+        m, is_chosen = g.measures, results.chosen is not None and g.value == results.chosen.value
+        cells = [g.value, *([g.rate] if tuned else []), percent(m["test_accuracy"]), nats(m["test_loss"])]
+        if not brief:
+            cells.append(nats(replace(m["validation_loss"], low=np.nan)))
+            cells.append("-" if g.against is None else _signed(g.against.difference))
+        cells += ["chosen" if is_chosen else _verdict(g, len(results.seeds)), f"{g.n_steps:,}"]
+        rows.append(Row(cells, "best" if is_chosen else "broken" if g.n_diverged else ""))
+    return Table(
+        header,
+        rows,
+        "Means over seeds with 95 % bootstrap intervals. Chosen: the least loss (cross-entropy) on validation rows. "
+        "Differences of test loss are paired by seed; p: sign-flip test, two-sided, adjusted for all values (Holm).",
+    )
+
+
+def _verdict(group: Group, n: int) -> str:
+    if group.against is None:
+        return f"{group.n_diverged} of {n} diverged" if group.n_diverged else "-"
+    return f"{group.against.verdict}, p {_SIGN.get(p_value(group.against.p)[:1], '= ')}{p_value(group.against.p)}"
+
+
+def _signed(estimate: Estimate) -> str:
+    spread = "" if np.isnan(estimate.low) else f" [{estimate.low:+.4f}, {estimate.high:+.4f}]"
+    return f"{estimate.value:+.4f}{spread}"
+
+
+def _run_table(records: Sequence[Record], setting: str) -> Table:
+    rows = [
+        Row(
+            [r.job.value, str(r.job.fit.learning_rate), str(r.job.seed), f"{100 * r.measures['test_accuracy']:.2f}",
+             *(f"{r.measures[name]:.4f}" for name in ("test_loss", "validation_loss", "train_loss")), f"{r.n_steps:,}"],
+            "broken" if r.diverged else "",
+        )
+        for r in records
+    ]  # fmt: skip
+    header = [setting, "learning rate", "seed", "test accuracy, %", "test loss", "validation loss", "training loss"]
+    return Table([*header, "steps"], rows)
+
+
+def _row(record: Record) -> dict[str, object]:
+    job = record.job
+    return {"value": job.value, "learning_rate": job.fit.learning_rate, "seed": job.seed, **record.measures,
+            "n_steps": record.n_steps, "diverged": int(record.diverged)}  # fmt: skip
+
+
+def _picture(request: Request, results: Results, problem: Problem) -> Picture:
+    numbers = [value.number for value in request.values if value.number is not None and value.number > 0.0]
+    svg = drawn(
+        partial(
+            plot_study,
+            series=[_series(group) for group in results.groups],
+            setting=request.study.setting,
+            numbers=numbers if len(numbers) == len(request.values) else None,
+            chosen=None if results.chosen is None else [g.value for g in results.groups].index(results.chosen.value),
+            levels={_ERROR: (100.0 * (1.0 - problem.chance), "largest class alone")},
+        )
+    )
+    return Picture(
+        request.study.name,
+        "What it does to loss and error, and on the way there",
+        "On test rows a dot per seed, means with 95 % intervals; the ring is the choice of the validation rows, by "
+        "their loss. Right: training loss, means over the seeds that did not diverge.",
+        svg,
+        wide=True,
+    )
+
+
+def _series(group: Group) -> Series:
+    accuracy = group.measures["test_accuracy"]
+    low, high = 100.0 * (1.0 - accuracy.high), 100.0 * (1.0 - accuracy.low)
+    return Series(
+        group.value,
+        {_LOSS: group.scores["test_loss"], _ERROR: 100.0 * (1.0 - group.scores["test_accuracy"])},
+        {_LOSS: group.measures["test_loss"], _ERROR: Estimate(100.0 * (1.0 - accuracy.value), low, high)},
+        group.curve,
+        group.n_diverged,
+    )
