@@ -10,14 +10,19 @@ from dataclasses import dataclass
 
 __all__ = ["Schedule", "TargetEntropy", "parse_coefficient", "shortest"]
 
-_KINDS = ("constant", "linear", "cosine", "exponential")
+_KINDS = ("constant", "linear", "cosine", "exponential", "step", "warmup", "onecycle")
+_WARM, _RISE = 0.1, 0.3  # shares of training in which warmup and onecycle come to their start
+_DIVISOR = 25.0  # of onecycle's start, to begin with
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """A number that moves from ``start`` to ``end`` while progress (env steps done / total) goes from 0 to 1.
 
-    linear ``s + (e - s) p``; cosine ``e + (s - e)(1 + cos(pi p)) / 2``; exponential ``s (e / s)^p`` (both > 0).
+    linear ``s + (e - s) p``; cosine ``e + (s - e)(1 + cos(pi p)) / 2``; exponential ``s (e / s)^p`` (both > 0); step
+    ``s``, ``sqrt(s e)``, ``e`` for a third each (both > 0); warmup linearly from 0 to s in the first tenth, then as
+    cosine to e; onecycle as cosine from s / 25 to s in the first 0.3, then to e (Smith & Topin 2018,
+    https://arxiv.org/abs/1708.07120, as ``torch.optim.lr_scheduler.OneCycleLR``).
     Progress is clamped to [0, 1]: a schedule stays at its end.
     """
 
@@ -30,8 +35,9 @@ class Schedule:
             raise ValueError(f"expected a schedule of kind {', '.join(_KINDS)}, got {self.kind!r}")
         if not (math.isfinite(self.start) and math.isfinite(self.end)):
             raise ValueError(f"a schedule needs finite numbers, got {self.start} and {self.end}")
-        if self.kind == "exponential" and not (self.start > 0 and self.end > 0):
-            raise ValueError(f"an exponential schedule needs two numbers > 0, got {self.start} and {self.end}")
+        if self.kind in ("exponential", "step") and not (self.start > 0 and self.end > 0):
+            article = "an" if self.kind == "exponential" else "a"
+            raise ValueError(f"{article} {self.kind} schedule needs two numbers > 0, got {self.start} and {self.end}")
 
     @classmethod
     def parse(cls, spec: float | str) -> Schedule:
@@ -57,18 +63,33 @@ class Schedule:
     def at(self, progress: float) -> float:
         """The value when the fraction ``progress`` of the env steps is done."""
         p = min(max(progress, 0.0), 1.0)
+        if self.kind in ("warmup", "onecycle"):
+            return self._risen(p)
         if self.kind == "constant" or self.start == self.end:
             return self.start
         if self.kind == "linear":
             return self.start + (self.end - self.start) * p
         if self.kind == "cosine":
-            return self.end + (self.start - self.end) * 0.5 * (1.0 + math.cos(math.pi * p))
+            return _cosine(self.start, self.end, p)
+        if self.kind == "step":
+            return (self.start, math.sqrt(self.start * self.end), self.end)[min(int(3.0 * p), 2)]
         return math.exp(math.log(self.start) * (1.0 - p) + math.log(self.end) * p)
+
+    def _risen(self, p: float) -> float:
+        """Of the kinds that come to their start on the way."""
+        top = _WARM if self.kind == "warmup" else _RISE
+        if p >= top:
+            return _cosine(self.start, self.end, (p - top) / (1.0 - top))
+        return self.start * p / top if self.kind == "warmup" else _cosine(self.start / _DIVISOR, self.start, p / top)
 
     def __str__(self) -> str:
         if self.kind == "constant":
             return shortest(self.start)
         return f"{self.kind}:{shortest(self.start)}:{shortest(self.end)}"
+
+
+def _cosine(start: float, end: float, p: float) -> float:
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * p))
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,7 +197,8 @@ TORCH_FREE = {
     "active.labelling_config", "active.labelling_report", "active.labels", "active.leaks", "active.said",
     "active.spreadsheets", "calibrate", "calibrate.cli", "calibrate.config",
     "robustness", "robustness.cli", "robustness.config",
-    "studies", "studies.catalogue", "studies.cli", "studies.config", "studies.learning_rate", "studies.study",
+    "studies", "studies.batch_size", "studies.catalogue", "studies.cli", "studies.config", "studies.learning_rate",
+    "studies.optimizer", "studies.schedule", "studies.study",
     "datasets", "datasets.data", "datasets.label_noise", "datasets.pools", "datasets.population", "datasets.sources",
     "datasets.splits", "datasets.tables", "datasets.thinning",
 }  # fmt: skip

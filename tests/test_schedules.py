@@ -19,11 +19,30 @@ from entropic_rl.schedules import Schedule, TargetEntropy, parse_coefficient
         ("linear:2", 2.0, 1.5, 1.0, 0.0),
         ("cosine:1:0", 1.0, 0.5 * (1 + math.sqrt(0.5)), 0.5, 0.0),  # cos(pi / 4) = sqrt(1 / 2)
         ("exponential:1:0.0001", 1.0, 0.1, 0.01, 0.0001),
+        ("step:1:0.0001", 1.0, 1.0, 0.01, 0.0001),
+        ("warmup:1:0", 0.0, 0.5 * (1 + math.cos(math.pi / 6)), 0.5 * (1 + math.cos(math.pi * 4 / 9)), 0.0),
+        # .25 of training is 5/6 of the rise, .5 is 2/7 of the fall
+        ("onecycle:1:0", 0.04, 1 - 0.48 * (1 + math.cos(math.pi * 5 / 6)), 0.5 * (1 + math.cos(math.pi * 2 / 7)), 0.0),
     ],
 )
 def test_values_by_hand(text, start, quarter, half, end):
     schedule = Schedule.parse(text)
     assert [schedule.at(p) for p in (0.0, 0.25, 0.5, 1.0)] == pytest.approx([start, quarter, half, end], abs=1e-15)
+
+
+def test_onecycle_is_that_of_torch():
+    torch = pytest.importorskip("torch")
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=0.3)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.3, total_steps=101, final_div_factor=1e9)
+    for step in range(101):
+        # torch's rise ends at step .3 * 101 - 1 and its fall at 100
+        rise = 0.3 * 101 - 1
+        p = 0.3 * step / rise if step <= rise else 0.3 + 0.7 * (step - rise) / (100 - rise)
+        assert Schedule.parse("onecycle:0.3:0").at(p) == pytest.approx(cycle.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        if step < 100:
+            cycle.step()
 
 
 @pytest.mark.parametrize("number", [0, 1, 0.5, "5e-1", "-0.5"])
@@ -53,7 +72,7 @@ def test_schedule_to_zero_ends_exactly_there_and_is_never_negative(kind):
     assert min(schedule.at(i / 1000) for i in range(1001)) == 0.0
 
 
-@pytest.mark.parametrize("text", ["0.01", "linear:0.01:0", "cosine:1:0.1", "exponential:0.1:0.001"])
+@pytest.mark.parametrize("text", ["0.01", "linear:0.01:0", "cosine:1:0.1", "exponential:0.1:0.001", "onecycle:1:0"])
 def test_text_of_a_schedule_reads_back(text):
     assert str(Schedule.parse(text)) == text
     assert Schedule.parse(str(Schedule.parse(text))) == Schedule.parse(text)
@@ -75,8 +94,12 @@ def test_text_that_is_no_schedule_is_quoted(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sine:1:0", "expected a schedule of kind constant, linear, cosine, exponential, got 'sine'"),
+        (
+            "sine:1:0",
+            "expected a schedule of kind constant, linear, cosine, exponential, step, warmup, onecycle, got 'sine'",
+        ),
         ("linear:inf:0", "finite numbers, got inf and 0.0"),
+        ("step:0.1", "a step schedule needs two numbers > 0, got 0.1 and 0.0"),
         ("exponential:0.1", "two numbers > 0, got 0.1 and 0.0"),
     ],
 )

@@ -101,13 +101,14 @@ def test_choice_is_by_validation_and_others_are_told_apart_by_pairs():
     ] + [record("gone", seed, np.inf, diverged=True) for seed in range(10)]
     results = analyse(records)
     assert results.chosen.value == "mine"  # though best is better on test rows
-    assert [g.against and g.against.verdict for g in results.groups] == ["worse", "better", "alike", None, None]
+    verdicts = [g.against and g.against.verdict for g in results.groups]
+    assert verdicts == ["worse", "better", "alike", None, None]
     assert results.groups[0].against.p == pytest.approx(3 * 2 / 2**10)  # Holm: times three
     loss = results.chosen.measures["test_loss"]
     assert sentence(results, "thing", "wine") == (
         "On wine validation chooses the thing mine: test accuracy 90.00 [90.00, 90.00] %, test loss "
-        f"{loss.value:.4f} [{loss.low:.4f}, {loss.high:.4f}] nats, means of 10 seeds; in test loss best is better, far is "
-        "worse and near cannot be told apart from it; gone diverged in every seed."
+        f"{loss.value:.4f} [{loss.low:.4f}, {loss.high:.4f}] nats, means of 10 seeds; in test loss best is better, "
+        "far is worse and near cannot be told apart from it; gone diverged in every seed."
     )
 
 
@@ -198,6 +199,43 @@ def test_same_number_of_steps_for_all(tmp_path):
     assert run(tmp_path / "x", "--values", "0.01", "0.1", "--n-steps", "20") == 0
     numbers = json.loads((tmp_path / "x" / "study.json").read_text())
     assert [value["n_steps"] for value in numbers["values"]] == [20, 20]  # 114 rows in minibatches of 32: 5 epochs
+
+
+def test_batch_sizes_are_of_equal_epochs_and_steps_are_said(tmp_path):
+    assert run(tmp_path / "x", "--values", "16", "64", "none", study="batch-size") == 0
+    numbers = json.loads((tmp_path / "x" / "study.json").read_text())
+    assert [value["n_steps"] for value in numbers["values"]] == [24, 6, 3]  # of 114 rows, 3 epochs
+
+
+def test_every_optimizer_and_schedule_has_its_own_rate(tmp_path):
+    for study, rates in (("optimizer", ["0.01", "0.1"]), ("schedule", ["0.02", "0.2"])):
+        assert run(tmp_path / study, "--rates", *rates, study=study) == 0
+        numbers = json.loads((tmp_path / study / "study.json").read_text())
+        assert [value["value"] for value in numbers["values"]] == list(STUDIES[study].values)
+        assert {value["learning_rate"] for value in numbers["values"]} <= set(rates)
+        assert numbers["session"]["n_runs"] == 6 * 2 * 2
+        assert "(at a learning rate of " in numbers["sentence"]
+    steps = json.loads((tmp_path / "optimizer" / "study.json").read_text())["values"]
+    assert [value["n_steps"] for value in steps] == [12] * 5 + [3]  # L-BFGS: one step per epoch
+
+
+@pytest.mark.parametrize(
+    ("study", "flags", "words"),
+    [
+        ("batch-size", ["--values", "32", "0"], "batch_size: expected"),
+        ("batch-size", ["--values", "32", "many"], "batch_size: expected"),
+        ("optimizer", ["--values", "adam", "adamm"], "got 'adamm'; did you mean 'adam'?"),
+        ("optimizer", ["--rates", "0.1", "0.10"], "--rates: expected different ones, got 0.1 0.10"),
+        ("optimizer", ["--rates", "0"], "learning_rate: expected > 0"),
+        ("schedule", ["--values", "cosine", "sine"], "got 'sine'"),
+        ("schedule", ["--rates", "fast"], "learning_rate: "),
+        ("batch-size", ["--rates", "-1"], "learning_rate: expected > 0"),
+    ],
+)
+def test_values_that_a_study_does_not_know_are_refused(study, flags, words, tmp_path, capsys):
+    assert run(tmp_path / "out", *flags, study=study) == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from entropic_rl.compare.statistics import Estimate, bootstrap, holm, mean, paired_difference, sign_flip_test
 from entropic_rl.compare.words import enumeration
-from entropic_rl.schedules import shortest
+from entropic_rl.schedules import Schedule, shortest
 from entropic_rl.studies.experiment import Record
 
 __all__ = ["LEVEL", "Against", "Group", "Results", "analyse", "as_json", "caveats", "nats", "percent", "sentence"]
@@ -49,7 +49,7 @@ class Group:
 
     Attributes:
         value: as text.
-        rate: the learning rate it was given, or that validation chose for it.
+        rate: the learning rate it was given, or that validation chose for it; of a schedule the one it is named after.
         n_steps: gradient steps of a run.
         n_diverged: runs whose loss was not finite any more.
         scores: ``[S]`` by measure, in the order of the seeds.
@@ -200,10 +200,9 @@ def _group(records: Sequence[Record]) -> Group:
     curves = [record.curve for record in records if not record.diverged]
     length = min(map(len, curves), default=0)
     job = records[0].job
-    rate = job.fit.learning_rate
     return Group(
         job.value,
-        rate if isinstance(rate, str) else shortest(rate),
+        shortest(Schedule.parse(job.fit.learning_rate).start),
         max(record.n_steps for record in records),
         int((~going).sum()),
         scores,

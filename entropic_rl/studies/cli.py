@@ -55,8 +55,8 @@ def _add(choices: Any, asked: Study) -> None:
     shown = " ".join(asked.values)
     sub.add_argument("--values", nargs="+", metavar="X",
                      help=f"{asked.setting}: values to compare [{shown}]".replace("%", "%%"))  # fmt: skip
-    if asked.rates:
-        rates = " ".join(f"{rate:g}" for rate in asked.rates)
+    if asked.may_be_tuned:
+        rates = " ".join(f"{rate:g}" for rate in asked.rates) or "that of --learning-rate"
         sub.add_argument("--rates", nargs="+", metavar="X",
                          help=f"learning rates among which validation chooses for each value [{rates}]")  # fmt: skip
     for flag, options in asked.flags.items():
@@ -70,15 +70,16 @@ def _request(asked: Study, args: argparse.Namespace) -> tuple[Request, dict[str,
     """What was asked for, checked, and its settings as they are shown."""
     check_counts(args)
     hidden = {*asked.sets, *_NOT_OURS}
-    lists = ("values", "rates") if asked.rates else ("values",)
+    lists = ("values", "rates") if asked.may_be_tuned else ("values",)
     chosen = {**asked.fit, **chosen_settings(args, (StudyConfig, FitConfig), left_out=hidden, more=lists)}
     listed = {name: _listed(args, name, chosen, getattr(asked, name)) for name in lists}
     config, fit = built(StudyConfig, chosen), built(FitConfig, chosen)
     values = _values(asked, listed["values"], chosen)
-    if asked.rates:
-        values = [_at_rates(value, listed["rates"]) for value in values]
+    if listed.get("rates"):
+        values = [_at_rates(asked, value, listed["rates"]) for value in values]
     flags = asked.flags_of(args)
     request = Request(asked, tuple(values), config, fit, args.seeds, flags, args.progress, args.num_threads)
+    listed = {name: texts for name, texts in listed.items() if texts}
     shown = {name: value for name, value in jsonable(fit).items() if name not in hidden}
     return request, jsonable(config) | shown | listed
 
@@ -107,13 +108,13 @@ def _values(asked: Study, texts: Sequence[str], chosen: Mapping[str, Any]) -> li
     return values
 
 
-def _at_rates(value: Value, rates: Sequence[str]) -> Value:
+def _at_rates(asked: Study, value: Value, rates: Sequence[str]) -> Value:
     """A value with every learning rate that it may choose from.
 
     Raises:
         ConfigError: one is out of range, or there are two alike.
     """
-    fits = [built(FitConfig, {**jsonable(value.fits[0]), "learning_rate": rate}) for rate in rates]
+    fits = [built(FitConfig, {**jsonable(value.fits[0]), **asked.at_rate(value.text, rate)}) for rate in rates]
     if len(set(fits)) < len(fits):
         raise ConfigError(f"--rates: expected different ones, got {' '.join(rates)}")
     return Value(value.text, value.number, tuple(fits))

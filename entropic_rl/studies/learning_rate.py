@@ -21,5 +21,5 @@ STUDY = Study(
     values=("0.0001", "0.001", "0.01", "0.1", "1", "10"),
     changes=_changes,
     sets=("learning_rate",),
-    fit={"optimizer": "sgd"},
+    fit={"optimizer": "sgd", "n_epochs": 30},
 )

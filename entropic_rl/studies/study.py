@@ -75,7 +75,8 @@ class Study:
         changes: what a value's text changes of the training's settings. Raises ConfigError if it is none.
         sets: fields of the training's settings that are no flags here, because values or the study decide them.
         fit: what the study begins with where that is not the default.
-        rates: learning rates among which validation chooses for every value; none: they all have the same.
+        rates: learning rates among which validation chooses for every value; none: they all have the same unless asked.
+        at_rate: what the text of a value and that of a rate change together.
         flags: of the study's own, with what argparse has to know of each.
         program: what is done with a request.
     """
@@ -88,8 +89,14 @@ class Study:
     sets: Sequence[str] = ()
     fit: Mapping[str, Any] = field(default_factory=dict)
     rates: Sequence[float] = ()
+    at_rate: Callable[[str, str], Mapping[str, Any]] = lambda _, rate: {"learning_rate": rate}
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     program: Callable[[Request], Findings] = standard
+
+    @property
+    def may_be_tuned(self) -> bool:
+        """Whether validation may choose the learning rate of each value."""
+        return "learning_rate" not in self.sets or bool(self.rates)
 
     def flags_of(self, args: argparse.Namespace) -> dict[str, Any]:
         """What was said by the study's own flags, under their names without dashes in front."""
