@@ -99,7 +99,7 @@ MAY_IMPORT = {
     | {"classifier_flags", "run_directory", "streams", "supervised", "tracking"},
     "studies": BASE
     | {"allocation", "classifier_flags", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
-    | {"run_directory", "studies", "supervised", "tracking"},
+    | {"diagnostics", "optimizers", "run_directory", "streams", "studies", "supervised", "tracking"},
     "supervised": CORE | {"config", "errors", "networks", "optimizers", "second_order", "supervised"},
     "diagnostics": {"diagnostics", "entropy", "errors", "losses", "streams"},
     "diagnostics.agent_flow": {"diagnostics", "networks", "optimizers", "watching"},
@@ -114,6 +114,8 @@ MAY_IMPORT = {
     "plots.active": {"errors", "plots"},
     "plots.calibration": {"calibration", "errors", "plots"},
     "plots.chain_rule": {"diagnostics", "errors", "plots"},
+    "plots.one_weight": {"plots"},
+    "plots.range_test": {"errors", "plots"},
     "plots.robustness": {"errors", "plots"},
     "plots.estimates": {"errors", "plots"},
     "plots.studies": {"errors", "plots"},

@@ -9,6 +9,7 @@ import pytest
 
 from entropic_rl.compare.statistics import Estimate
 from entropic_rl.errors import ConfigError
+from entropic_rl.plots.range_test import plot_range_test
 from entropic_rl.plots.studies import Series, plot_study
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -43,6 +44,16 @@ def test_nothing_that_ended_can_be_drawn():
 def test_some_that_diverged_are_counted():
     half = Series("1", {"error (%)": [5.0, np.nan]}, {"error (%)": Estimate(5.0, 5.0, 5.0)}, [1.0], 1)
     assert "1 of 2 diverged" in texts(drawn([GOOD, half], setting="rate"))
+
+
+def test_rates_that_were_read_off_are_marked():
+    file, curve = io.StringIO(), (np.geomspace(1e-3, 1, 5), np.linspace(2.0, 1.0, 5))
+    plot_range_test(file, [curve], {"falls fastest": Estimate(0.1, 0.05, 0.2), "lowest": Estimate(0.5, np.nan, np.nan)})
+    assert {"falls fastest", "0.1", "lowest", "0.5"} <= {
+        text.strip() for label in texts(ET.fromstring(file.getvalue())) for text in label.split("\n")
+    }
+    with pytest.raises(ConfigError, match="curves: expected at least one run"):
+        plot_range_test(file, [], {})
 
 
 def test_what_does_not_fit_is_refused():

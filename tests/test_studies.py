@@ -12,6 +12,7 @@ from entropic_rl.studies.analysis import analyse, caveats, sentence
 from entropic_rl.studies.catalogue import STUDIES
 from entropic_rl.studies.config import StudyConfig
 from entropic_rl.studies.experiment import Job, Record, batches_of, problem_of, train
+from entropic_rl.studies.growing_rate import sweep
 from entropic_rl.supervised.config import FitConfig
 
 FIT = FitConfig(net_arch=(8,), n_epochs=3, optimizer="sgd", dtype="float64")
@@ -238,6 +239,18 @@ def test_values_that_a_study_does_not_know_are_refused(study, flags, words, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_range_test_grows_the_rate_in_all_seeds_at_once_and_a_seed_alone_is_the_same(tmp_path):
+    together = sweep(settings(), problem_of(WINE, range(2)), 40)
+    alone = sweep(settings(), problem_of(WINE, [0]), 40)
+    assert together[1].shape == (2, 40)
+    np.testing.assert_allclose(together[1][:1], alone[1], rtol=1e-9)
+    np.testing.assert_allclose(together[0], 1e-5 * 1e6 ** (np.arange(40) / 40))
+    assert run(tmp_path / "x", "--range-test") == 0
+    numbers = json.loads((tmp_path / "x" / "study.json").read_text())
+    assert "falls fastest at a learning rate of" in numbers["sentence"]
+    assert 1e-4 < numbers["steepest"]["mean"] < numbers["lowest"]["mean"]
+
+
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_every_study_says_what_its_values_are_and_begins_with_ones_that_it_takes(study, capsys):
     with pytest.raises(SystemExit) as end:
@@ -245,5 +258,5 @@ def test_every_study_says_what_its_values_are_and_begins_with_ones_that_it_takes
     assert end.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert study.question in shown
-    assert f"[{' '.join(study.values)}]" in shown
+    assert f"values to compare [{' '.join(study.values)}" in shown
     assert main([study.name, "--show-config", "--no-progress"], verb="study") == 0

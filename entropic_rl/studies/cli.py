@@ -51,8 +51,10 @@ def _parser(prog: str) -> Parser:
 
 
 def _add(choices: Any, asked: Study) -> None:
-    sub = choices.add_parser(asked.name, help=asked.question, description=f"{asked.question} {asked.setting}.")
-    shown = " ".join(asked.values)
+    sub = choices.add_parser(asked.name, help=asked.question, description=f"{asked.question} {asked.description}")
+    shown = "; ".join(
+        [" ".join(asked.values), *(f"of {data}: {' '.join(own)}" for data, own in asked.values_on.items())]
+    )
     sub.add_argument("--values", nargs="+", metavar="X",
                      help=f"{asked.setting}: values to compare [{shown}]".replace("%", "%%"))  # fmt: skip
     if asked.may_be_tuned:
@@ -72,8 +74,10 @@ def _request(asked: Study, args: argparse.Namespace) -> tuple[Request, dict[str,
     hidden = {*asked.sets, *_NOT_OURS}
     lists = ("values", "rates") if asked.may_be_tuned else ("values",)
     chosen = {**asked.fit, **chosen_settings(args, (StudyConfig, FitConfig), left_out=hidden, more=lists)}
-    listed = {name: _listed(args, name, chosen, getattr(asked, name)) for name in lists}
-    config, fit = built(StudyConfig, chosen), built(FitConfig, chosen)
+    config: StudyConfig = built(StudyConfig, chosen)
+    defaults = {"values": asked.values_on.get(config.data, asked.values), "rates": asked.rates}
+    listed = {name: _listed(args, name, chosen, defaults[name]) for name in lists}
+    fit: FitConfig = built(FitConfig, chosen)
     values = _values(asked, listed["values"], chosen)
     if listed.get("rates"):
         values = [_at_rates(asked, value, listed["rates"]) for value in values]

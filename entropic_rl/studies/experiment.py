@@ -17,10 +17,10 @@ from entropic_rl.datasets.splits import Split
 from entropic_rl.studies.config import StudyConfig
 from entropic_rl.supervised.config import PER_RUN, FitConfig
 from entropic_rl.supervised.fitting import Fitting, Table, n_minibatches
-from entropic_rl.supervised.networks import Perceptrons
+from entropic_rl.supervised.networks import Network, Perceptrons
 from entropic_rl.supervised.tasks import Classification
 
-__all__ = ["Job", "Problem", "Record", "batches_of", "problem_of", "train"]
+__all__ = ["Job", "Problem", "Record", "batches_of", "begin", "problem_of", "train"]
 
 _TOGETHER = 160  # runs of a batch: more gain no time and cost memory
 _SIDES = ("train", "validation", "test")
@@ -134,19 +134,27 @@ def train(
     return [found[place] for place in range(len(jobs))]
 
 
-def _fit(batch: Sequence[Job], problem: Problem, on_epoch: Callable[[int, Tensor], None] | None) -> list[Record]:
-    """Train a batch."""
+def begin(
+    batch: Sequence[Job], problem: Problem, *, on_step: Callable[[Tensor], None] | None = None
+) -> tuple[Fitting, Table, dict[str, Tensor]]:
+    """Networks of a batch and what trains them, the table in their type, and rows ``[R, n]`` by side."""
     fit, seeds = batch[0].fit, [job.seed for job in batch]
     dtype = getattr(torch, fit.dtype)
-    table = Table(problem.table.x.to(dtype), problem.table.target)
-    rows = {name: torch.from_numpy(np.stack([getattr(problem.sides[seed], name) for seed in seeds])) for name in _SIDES}
     layers: dict[str, Any] = {"activation": fit.activation, "batch_norm": fit.batch_norm, "dropout": fit.dropout}
-    sizes = (table.x.shape[1], *fit.net_arch, problem.n_classes)
+    sizes = (problem.table.x.shape[1], *fit.net_arch, problem.n_classes)
     network = Perceptrons(sizes, seeds, **layers, dtype=dtype)
     task = Classification(fit.label_smoothing)
-    fitting = Fitting(network, task, [job.fit for job in batch], seeds, may_diverge=True)
+    fitting = Fitting(network, task, [job.fit for job in batch], seeds, on_step=on_step, may_diverge=True)
+    rows = {name: torch.from_numpy(np.stack([getattr(problem.sides[seed], name) for seed in seeds])) for name in _SIDES}
+    return fitting, Table(problem.table.x.to(dtype), problem.table.target), rows
+
+
+def _fit(batch: Sequence[Job], problem: Problem, on_epoch: Callable[[int, Tensor], None] | None) -> list[Record]:
+    """Train a batch."""
+    fit = batch[0].fit
+    fitting, table, rows = begin(batch, problem)
     fitting.run(table, rows["train"], rows["validation"] if fit.early_stopping else None, on_epoch)
-    measured = {name: _measure(network, table, own) for name, own in rows.items()}
+    measured = {name: _measure(fitting.network, table, own) for name, own in rows.items()}
     curves = torch.stack(fitting.history["loss"], 1).double().numpy()
     per_epoch = n_minibatches(rows["train"].shape[1], fit.batch_size)
     records = []
@@ -160,7 +168,7 @@ def _fit(batch: Sequence[Job], problem: Problem, on_epoch: Callable[[int, Tensor
 
 
 @torch.no_grad()
-def _measure(network: Perceptrons, table: Table, rows: Tensor) -> dict[str, Tensor]:
+def _measure(network: Network, table: Table, rows: Tensor) -> dict[str, Tensor]:
     """Accuracy and cross-entropy of ``rows [R, n]``, ``[R]`` each."""
     x, target = table.x[rows], table.target[rows]
     log_p = network(x).double().log_softmax(-1)

@@ -70,8 +70,10 @@ class Study:
     Attributes:
         name: on the command line.
         question: in a sentence.
+        description: what else to know of it.
         setting: what is varied, in words, with its unit if it has one.
         values: those that are compared by default.
+        values_on: the same on data that asks for others, by its name.
         changes: what a value's text changes of the training's settings. Raises ConfigError if it is none.
         sets: fields of the training's settings that are no flags here, because values or the study decide them.
         fit: what the study begins with where that is not the default.
@@ -86,12 +88,14 @@ class Study:
     setting: str
     values: Sequence[str]
     changes: Callable[[str], Mapping[str, Any]]
+    values_on: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sets: Sequence[str] = ()
     fit: Mapping[str, Any] = field(default_factory=dict)
     rates: Sequence[float] = ()
     at_rate: Callable[[str, str], Mapping[str, Any]] = lambda _, rate: {"learning_rate": rate}
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     program: Callable[[Request], Findings] = standard
+    description: str = "Values are chosen on validation rows and reported on test rows."
 
     @property
     def may_be_tuned(self) -> bool:

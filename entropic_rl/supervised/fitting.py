@@ -60,6 +60,7 @@ class Fitting:
         ent_coefs: R; the configuration's if None.
         perturb: moves the rows ``[R, B, D]`` of every minibatch, given their targets, before they are learned from.
         extra: a term that is added to every minibatch's loss; none if None. Early stopping does not look at it.
+        on_step: hears the losses ``[R]`` of every minibatch, before its step.
         may_diverge: leave a run alone whose loss is not finite any more, instead of refusing the whole batch.
 
     Attributes:
@@ -78,6 +79,7 @@ class Fitting:
         *,
         perturb: Callable[[Tensor, Tensor], Tensor] | None = None,
         extra: Extra | None = None,
+        on_step: Callable[[Tensor], None] | None = None,
         may_diverge: bool = False,
     ) -> None:
         values = network.values
@@ -85,6 +87,7 @@ class Fitting:
         configs = [config] * len(seeds) if isinstance(config, FitConfig) else list(config)
         self.network, self._task, self._config = network, task, common(configs)
         self._perturb, self._extra, self._may_diverge = perturb, extra, may_diverge
+        self._on_step = on_step
         specs = [own.ent_coef for own in configs] if ent_coefs is None else list(ent_coefs)
         self._ent_coef = EntropyCoefficient(
             specs, target=0.0, controller=ProportionalIntegral, initial=_INITIAL, **here
@@ -192,6 +195,8 @@ class Fitting:
         loss = losses.mean(1)
         if self._extra is not None:
             loss = loss + self._extra(network, progress, self._noise)
+        if self._on_step is not None:
+            self._on_step(loss.detach())
         network.backward(loss)
         self._regularise()
         if self._config.max_grad_norm is not None:
