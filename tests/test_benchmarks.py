@@ -52,6 +52,17 @@ def test_speed_is_measured_for_every_peer_and_compared_round_by_round():
     assert "x** (" in table
 
 
+def test_studies_are_timed_together_and_one_by_one(capsys):
+    threads = torch.get_num_threads()
+    try:
+        assert main(["studies", "--seeds", "1", "--epochs", "1", "--rounds", "2", "--threads", "1"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    header, rule, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split(" | ")[:4] for row in rows] == [["| 64", "32", "1", "6"], ["| 128", "64", "1", "6"]]
+    assert {line.count("|") for line in (header, rule, *rows)} == {8}
+
+
 def test_errors_of_calibration_are_printed_beside_the_truth(capsys):
     arguments = ["--gaps", "5", "--rows", "100", "--trials", "4", "--resamples", "20"]
     assert main(["calibration-metrics", *arguments]) == 0

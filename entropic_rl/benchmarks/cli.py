@@ -17,6 +17,7 @@ from entropic_rl.benchmarks import cli_environments as environments
 from entropic_rl.benchmarks import cli_few_labels as few_labels
 from entropic_rl.benchmarks import cli_mathematics as mathematics
 from entropic_rl.benchmarks import cli_robustness as robustness
+from entropic_rl.benchmarks import cli_studies as studies
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, UserError
 from entropic_rl.flags import Parser, add_settings
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     active.add(choices)
     robustness.add(choices)
     few_labels.add(choices)
+    studies.add(choices)
     try:
         args = parser.parse(words)
         if getattr(args, "show_config", False):
@@ -250,6 +252,7 @@ _MEASUREMENTS = {
     **mathematics.MEASUREMENTS,
     **active.MEASUREMENTS,
     **robustness.MEASUREMENTS,
+    **studies.MEASUREMENTS,
     "comparison": _comparison,
     "batch": _batch,
     "memory": _memory,
