@@ -30,11 +30,15 @@ def texts(root):
 
 @pytest.mark.parametrize("numbers", [None, [0.1, 1.0]])
 def test_values_measures_and_what_diverged_are_named(numbers):
-    root = drawn([GOOD, GONE], setting="rate", numbers=numbers, chosen=0, levels={"error (%)": (90.0, "chance")})
+    root = drawn([GOOD, GONE], setting="rate", numbers=numbers, chosen=0, levels={"error (%)": (9.0, "chance")})
     shown = texts(root)
     assert {"0.1", "1", "rate", "error (%)", "all diverged", "chance", "training loss (nats)"} <= set(shown)
     series = {e.get("id").split("-")[0] for e in root.iter() if re.match(r"s\d+-", e.get("id") or "")}
     assert series == {"s0", "s1"}
+
+
+def test_level_that_would_squash_what_is_shown_is_left_out():
+    assert "chance" not in texts(drawn([GOOD, GONE], setting="rate", levels={"error (%)": (90.0, "chance")}))
 
 
 def test_nothing_that_ended_can_be_drawn():

@@ -19,6 +19,7 @@ __all__ = ["Series", "plot_study"]
 
 _GREY = "#555555"
 _LETTERS = 30  # of all names below an axis, from which on they are slanted
+_NEAR = 6.0  # times the largest mean, up to which a level is worth its room
 _FAR = 8.0  # largest over smallest number, from which on an axis is logarithmic
 
 
@@ -80,8 +81,14 @@ def plot_study(
             places = _places(axes, [own.name for own in series], numbers)
             for i, (place, own) in enumerate(zip(places, series, strict=True)):
                 _reached(axes, place, own, panel, look=(i, len(series)))
-            _finish(axes, places, [own.estimates[panel].value for own in series], chosen)
-            if panel in levels:
+            means = [own.estimates[panel].value for own in series]
+            if numbers is not None:
+                known = [i for i, value in enumerate(means) if not np.isnan(value)]
+                axes.plot([places[i] for i in known], [means[i] for i in known], color="#bbbbbb", lw=1.2, zorder=1)
+            if chosen is not None:
+                axes.plot(places[chosen], means[chosen], "o", ms=14, mfc="none", mec=_GREY, mew=1.4, zorder=5)
+            _logarithmic(axes, np.concatenate([np.asarray(own.scores[panel], dtype=np.float64) for own in series]))
+            if panel in levels and levels[panel][0] < _NEAR * np.nanmax([0.0, *means]):
                 draw_level(axes, *levels[panel])
             axes.set(xlabel=setting, ylabel=panel)
         _training(all_axes[-1], series)
@@ -120,15 +127,6 @@ def _reached(axes: Any, place: float, own: Series, panel: str, *, look: tuple[in
         tag(axes, i, note)
 
 
-def _finish(axes: Any, places: Sequence[float], means: Sequence[float], chosen: int | None) -> None:
-    """What belongs to all values: a line through the means, a ring around the chosen one, the axis."""
-    known = [i for i, value in enumerate(means) if not np.isnan(value)]
-    axes.plot([places[i] for i in known], [means[i] for i in known], color="#bbbbbb", lw=1.2, zorder=1)
-    if chosen is not None:
-        axes.plot(places[chosen], means[chosen], "o", ms=14, mfc="none", mec=_GREY, mew=1.4, zorder=5)
-    _logarithmic(axes, [y for line in axes.lines for y in np.ravel(line.get_ydata())])
-
-
 def _training(axes: Any, series: Sequence[Series]) -> None:
     """Training loss over epochs."""
     for i, own in enumerate(series):
@@ -136,6 +134,10 @@ def _training(axes: Any, series: Sequence[Series]) -> None:
         (line,) = axes.plot(np.arange(1, len(curve) + 1), curve, lw=1.7, label=own.name, **series_look(i, len(series)))
         tag(axes, i, line)
     _logarithmic(axes, np.concatenate([np.asarray(own.curve, dtype=np.float64) for own in series]))
+    lengths = [len(np.asarray(own.curve)) for own in series if len(np.asarray(own.curve))]
+    if lengths and max(lengths) > _FAR * min(lengths):
+        axes.set_xscale("log")
+        _plain(axes.xaxis)
     axes.set(xlabel="epoch", ylabel="training loss (nats)")
     axes.margins(x=0.02)
 

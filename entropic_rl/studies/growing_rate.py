@@ -65,7 +65,7 @@ def findings(request: Request) -> Findings:
 
 def sweep(fit: FitConfig, problem: Problem, n_steps: int) -> tuple[Array, Array]:
     """Rates ``[T]`` and losses ``[S, T]``, each before its step; as many steps as whole epochs have, at least those."""
-    per_epoch = n_minibatches(len(problem.sides[0].train), fit.batch_size)
+    per_epoch = n_minibatches(problem.n_train, fit.batch_size)
     n_epochs = max(1, -(-n_steps // per_epoch))
     growing = replace(fit, learning_rate=f"exponential:{_START:g}:{_END:g}", n_epochs=n_epochs, early_stopping=False)
     losses: list[Tensor] = []

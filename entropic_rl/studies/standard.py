@@ -61,9 +61,8 @@ def findings(request: Request) -> Findings:
 
 def jobs_of(request: Request, problem: Problem) -> list[Job]:
     """Every value at every learning rate it may choose from, in every seed."""
-    n_train = len(problem.sides[0].train)
     return [
-        Job(value.text, _of_length(fit, n_train, request.config.n_steps), seed)
+        Job(value.text, _of_length(fit, problem.n_train, request.config.n_steps), seed)
         for value in request.values
         for fit in value.fits
         for seed in problem.sides
