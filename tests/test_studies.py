@@ -203,9 +203,10 @@ def test_same_number_of_steps_for_all(tmp_path):
 
 
 def test_batch_sizes_are_of_equal_epochs_and_steps_are_said(tmp_path):
-    assert run(tmp_path / "x", "--values", "16", "64", "none", study="batch-size") == 0
+    assert run(tmp_path / "x", "--values", "16", "64", "200", "none", study="batch-size") == 0
     numbers = json.loads((tmp_path / "x" / "study.json").read_text())
-    assert [value["n_steps"] for value in numbers["values"]] == [24, 6, 3]  # of 114 rows, 3 epochs
+    assert [value["n_steps"] for value in numbers["values"]] == [24, 6, 3, 3]  # of 114 rows, 3 epochs
+    assert numbers["caveats"][0] == "A run learns from 114 rows: minibatches of more are all of them (200)."
 
 
 def test_every_optimizer_and_schedule_has_its_own_rate(tmp_path):

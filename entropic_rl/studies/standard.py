@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from entropic_rl.compare.statistics import Estimate
-from entropic_rl.compare.words import p_value
+from entropic_rl.compare.words import enumeration, p_value
 from entropic_rl.page import Picture, Row, Table, drawn
 from entropic_rl.plots.studies import Series, plot_study
 from entropic_rl.progress import EpochProgress
@@ -46,7 +46,10 @@ def findings(request: Request) -> Findings:
     return Findings(
         data=problem.summary,
         sentence=sentence(results, setting.split(",")[0], request.config.data, tuned=tuned),
-        caveats=caveats(results, problem.chance, tuned=tuned, early_stopping=request.fit.early_stopping),
+        caveats=[
+            *_too_large(request, problem.n_train),
+            *caveats(results, problem.chance, tuned=tuned, early_stopping=request.fit.early_stopping),
+        ],
         series=[group.value for group in results.groups],
         table=_table(results, setting, tuned=tuned),
         screen=_table(results, setting, tuned=tuned, brief=True),
@@ -74,6 +77,14 @@ def _of_length(fit: FitConfig, n_train: int, n_steps: int | None) -> FitConfig:
     if n_steps is None:
         return fit
     return replace(fit, n_epochs=max(1, round(n_steps / n_minibatches(n_train, fit.batch_size))))
+
+
+def _too_large(request: Request, n_train: int) -> list[str]:
+    """Minibatches that do not exist."""
+    found = [v.text for v in request.values if any(f.batch_size and f.batch_size > n_train for f in v.fits)]
+    if not found:
+        return []
+    return [f"A run learns from {n_train} rows: minibatches of more are all of them ({enumeration(found)})."]
 
 
 def _heard(bar: EpochProgress, done: int, losses: Tensor) -> None:
