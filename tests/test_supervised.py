@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from entropic_rl.errors import ConfigError
 from entropic_rl.supervised.config import FitConfig
 from entropic_rl.supervised.fitting import Fitting, Table, n_minibatches
-from entropic_rl.supervised.networks import Modules, Perceptrons
+from entropic_rl.supervised.modules import Modules
+from entropic_rl.supervised.networks import Perceptrons
 from entropic_rl.supervised.tasks import Classification, Regression
 
 N, D, C = 48, 3, 4

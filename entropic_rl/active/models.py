@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from entropic_rl.active import laplace
 from entropic_rl.errors import ConfigError
-from entropic_rl.supervised.networks import last_inputs
+from entropic_rl.supervised.modules import last_inputs
 
 __all__ = [
     "committee",

@@ -22,7 +22,8 @@ from entropic_rl.progress import EpochProgress
 from entropic_rl.streams import Stream
 from entropic_rl.supervised.config import FitConfig
 from entropic_rl.supervised.fitting import Extra, Fitting, Table
-from entropic_rl.supervised.networks import Modules, Network, Perceptrons
+from entropic_rl.supervised.modules import Modules
+from entropic_rl.supervised.networks import Network, Perceptrons
 from entropic_rl.supervised.tasks import Task
 
 __all__ = ["EntropicEstimator", "check_weights"]
