@@ -21,8 +21,7 @@ DOUBLE = {"dtype": torch.float64}
 def fitted(seeds=(5,), ent_coefs=None, *, rows=None, held_out=None, table=None, task=None, network=None, **settings):
     config = FitConfig(**{"net_arch": (8,), "n_epochs": 4, "batch_size": 16, "dtype": "float64", **settings})
     if network is None:
-        layers = {"batch_norm": config.batch_norm, "dropout": config.dropout, "activation": config.activation}
-        network = Perceptrons((D, *config.net_arch, C), seeds, **layers, **DOUBLE)
+        network = Perceptrons.of(config, D, C, seeds)
     fitting = Fitting(network, task or Classification(config.label_smoothing), config, seeds, ent_coefs)
     every = torch.arange(N).expand(len(seeds), N)
     fitting.run(table or Table(X, Y), every if rows is None else rows, held_out)
@@ -70,6 +69,8 @@ def test_training_is_that_of_torch(optimizer):
         {},
         {"dropout": 0.4},
         {"batch_norm": True},
+        {"layer_norm": True},
+        {"activation": "prelu"},
         {"optimizer": "sgd"},
         {"early_stopping": True, "n_epochs": 30, "n_epochs_no_change": 2, "tol": 0.02, "learning_rate": 0.05},
     ],
@@ -151,6 +152,28 @@ def test_run_that_diverges_is_left_alone_and_changes_no_other():
 @pytest.mark.parametrize(("rows", "size", "steps"), [(48, 16, 3), (48, 48, 1), (48, None, 1), (49, 16, 3), (50, 16, 4)])
 def test_minibatches_are_counted_as_they_are_made(rows, size, steps):
     assert n_minibatches(rows, size) == steps
+
+
+def test_layer_normalisation_and_a_learned_slope_are_those_of_torch():
+    network = Perceptrons((D, 8, C), [1, 2], layer_norm=True, activation="prelu", **DOUBLE)
+    generator = torch.Generator().manual_seed(0)
+    network.values.add_(torch.randn(network.values.shape, generator=generator, **DOUBLE), alpha=0.1)
+    twin = torch_twin(network, run=1)
+    norm, slope = nn.LayerNorm(8).double(), nn.PReLU().double()
+    state = network.state_dict()
+    with torch.no_grad():
+        norm.weight.copy_(state["0.scale"][1, 0])
+        norm.bias.copy_(state["0.shift"][1, 0])
+        slope.weight.copy_(state["0.slope"][1, 0])
+    model = nn.Sequential(twin[0], norm, slope, twin[2])
+    outputs = network(X.expand(2, -1, -1), training=True)
+    torch.testing.assert_close(outputs[1], model(X))
+    network.backward(F.cross_entropy(outputs.flatten(0, 1), Y.repeat(2), reduction="none").view(2, -1).mean(1))
+    F.cross_entropy(model(X), Y).backward()
+    parts = [twin[0].weight.grad.T, twin[0].bias.grad, norm.weight.grad, norm.bias.grad, slope.weight.grad,
+             twin[2].weight.grad.T, twin[2].bias.grad]  # fmt: skip
+    torch.testing.assert_close(network.grads[1], torch.cat([part.flatten() for part in parts]))
+    assert network.is_weight.sum() == D * 8 + 8 * C
 
 
 def test_batch_normalisation_is_that_of_torch():
@@ -340,6 +363,7 @@ def test_a_loss_that_is_not_finite_says_what_to_do():
         ({"ent_coef": -1.0}, "expected >= 0"),
         ({"dropout": 1.0}, "dropout"),
         ({"device": "gpu"}, "device"),
+        ({"batch_norm": True, "layer_norm": True}, "layer_norm: expected none beside batch_norm, got both"),
         ({"batch_norm": True, "batch_size": 1}, "expected at least 2 rows, which batch_norm normalises over"),
         ({"optimizer": "lion"}, "optimizer"),
         ({"optimizer": "lbfgs"}, "batch_size: expected none with lbfgs"),

@@ -153,9 +153,7 @@ def _fitted(
     rows = torch.tensor([[offsets[trial.seed] + row for row in labelled[i]] for i, trial, _ in runs])
     seeds = [1000 * trial.seed + member for _, trial, member in runs]
     start = next(iter(starts.values()))
-    sizes = (start.X.shape[1], *fit.net_arch, start.n_classes)
-    layers: dict[str, Any] = {"activation": fit.activation, "batch_norm": fit.batch_norm, "dropout": fit.dropout}
-    network = Perceptrons(sizes, seeds, **layers, dtype=dtype)
+    network = Perceptrons.of(fit, start.X.shape[1], start.n_classes, seeds)
     fitting = Fitting(
         network, Classification(fit.label_smoothing), fit, seeds, [trial.ent_coef for _, trial, _ in runs]
     )

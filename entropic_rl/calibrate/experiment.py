@@ -190,8 +190,7 @@ def _fit(
 
     n_classes = len(datasets[batch[0][1].seed].classes)
     seeds = [1000 * share.seed + share.fold for _, share in batch]
-    layers: dict[str, Any] = {"activation": fit.activation, "batch_norm": fit.batch_norm, "dropout": fit.dropout}
-    network = Perceptrons((table.x.shape[1], *fit.net_arch, n_classes), seeds, **layers, dtype=dtype)
+    network = Perceptrons.of(fit, table.x.shape[1], n_classes, seeds)
     fitting = Fitting(network, Classification(fit.label_smoothing), fit, seeds, [coef for coef, _ in batch])
     fitting.run(table, rows("train"), rows("validation") if fit.early_stopping else None, on_epoch)
     models = []

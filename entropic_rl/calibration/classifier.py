@@ -35,7 +35,7 @@ class EntropicClassifier(ProbabilisticClassifier):
             the training data keep that mean entropy.
         readout: ``raw``, ``proper`` or ``temperature``.
         net_arch: hidden layer widths.
-        activation: ``tanh``, ``relu``, ``leaky_relu``, ``elu``, ``gelu``, ``silu`` or ``sigmoid``.
+        activation: ``tanh``, ``relu``, ``leaky_relu``, ``prelu``, ``elu``, ``gelu``, ``silu`` or ``sigmoid``.
         batch_norm: normalise hidden layers over minibatches.
         dropout: share of hidden units dropped in training.
         optimizer: ``adam``, ``adamw``, ``rmsprop``, ``sgd``, or ``lbfgs`` with all rows at once.

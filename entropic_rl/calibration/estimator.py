@@ -119,9 +119,7 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         here: dict[str, Any] = {"device": _device(config.device), "dtype": getattr(torch, config.dtype)}
         network: Network
         if self.module is None:
-            sizes = (self.n_features_in_, *config.net_arch, n_outputs)
-            layers: dict[str, Any] = {"batch_norm": config.batch_norm, "dropout": config.dropout}
-            network = Perceptrons(sizes, seeds, activation=config.activation, **layers, **here)
+            network = Perceptrons.of(config, self.n_features_in_, n_outputs, seeds, **here)
         else:
             network = Modules(_maker(self.module, self.n_members), self.n_features_in_, n_outputs, seeds, **here)
         self._sampling_seed = seeds[0]

@@ -83,8 +83,8 @@ def _trainable(start: Perceptrons, n_frozen: int, n_way: int, seeds: Sequence[in
     network = Perceptrons(sizes, seeds, activation=start.activation, **here)
     own, theirs = network.state_dict(), start.state_dict()
     for i in range(len(sizes) - (1 if keep_head else 2)):
-        for part in ("weight", "bias"):
-            own[f"{i}.{part}"] = theirs[f"{i + n_frozen}.{part}"]
+        for name in [name for name in own if name.startswith(f"{i}.")]:
+            own[name] = theirs[f"{i + n_frozen}.{name.partition('.')[2]}"]
     network.load_state_dict(own)
     return network
 

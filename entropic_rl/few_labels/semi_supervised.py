@@ -40,7 +40,7 @@ class SemiSupervisedEntropicClassifier(ProbabilisticClassifier):
         ramp: share of the training over which both weights rise; 0 for at once.
         unlabeled_batch_size: unlabelled rows per step; None for all.
         net_arch: hidden layer widths.
-        activation: ``tanh``, ``relu``, ``leaky_relu``, ``elu``, ``gelu``, ``silu`` or ``sigmoid``.
+        activation: ``tanh``, ``relu``, ``leaky_relu``, ``prelu``, ``elu``, ``gelu``, ``silu`` or ``sigmoid``.
         batch_norm: normalise hidden layers over minibatches, labelled and unlabelled ones by themselves.
         dropout: share of hidden units dropped in training.
         optimizer: ``adam``, ``adamw``, ``rmsprop``, ``sgd``, or ``lbfgs`` with all rows at once.

@@ -91,9 +91,10 @@ def pretrained_body(classifier: EntropicClassifier | SemiSupervisedEntropicClass
         raise ConfigError(f"classifier: expected a fitted EntropicClassifier, got {type(classifier).__name__}")
     check_is_fitted(classifier)
     network: Any = classifier._network
-    if not isinstance(network, Perceptrons) or len(network.sizes) < 3 or classifier.batch_norm:
+    plain = isinstance(network, Perceptrons) and not classifier.batch_norm and network.activation in _TORCH
+    if not plain or len(network.sizes) < 3:
         raise ConfigError(
-            "classifier: expected a perceptron with a hidden layer and no batch normalisation; of a module of your own "
-            "pass its layers but the last as the body"
+            "classifier: expected a perceptron with a hidden layer, no batch normalisation and no prelu; of a module "
+            "of your own pass its layers but the last as the body"
         )
     return PretrainedBody(network.double(0))

@@ -213,8 +213,7 @@ def _of_seed(
 
 
 def _network(fit: FitConfig, data: Sample, seeds: Sequence[int]) -> Perceptrons:
-    sizes = (data.x.shape[-1], *fit.net_arch, data.n_classes)
-    return Perceptrons(sizes, seeds, activation=fit.activation, batch_norm=fit.batch_norm, dropout=fit.dropout)
+    return Perceptrons.of(fit, data.x.shape[-1], data.n_classes, seeds, dtype=torch.float32)
 
 
 def _with_state(fit: FitConfig, data: Sample, state: dict[str, Tensor]) -> Perceptrons:

@@ -146,9 +146,7 @@ def begin(
     """Networks of a batch and what trains them, the table in their type, and rows ``[R, n]`` by side."""
     fit, seeds = batch[0].fit, [job.seed for job in batch]
     dtype = getattr(torch, fit.dtype)
-    layers: dict[str, Any] = {"activation": fit.activation, "batch_norm": fit.batch_norm, "dropout": fit.dropout}
-    sizes = (problem.table.x.shape[1], *fit.net_arch, problem.n_classes)
-    network = Perceptrons(sizes, seeds, **layers, dtype=dtype)
+    network = Perceptrons.of(fit, problem.table.x.shape[1], problem.n_classes, seeds)
     task = Classification(fit.label_smoothing)
     fitting = Fitting(network, task, [job.fit for job in batch], seeds, on_step=on_step, may_diverge=True)
     rows = {name: torch.from_numpy(np.stack([getattr(problem.sides[seed], name) for seed in seeds])) for name in _SIDES}

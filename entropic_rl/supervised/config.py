@@ -38,9 +38,15 @@ class FitConfig:
     ] = 0.0
     net_arch: Annotated[tuple[Count, ...], Doc("hidden layer widths")] = (64,)
     activation: Annotated[
-        Literal["tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid"], Doc("between layers")
+        Literal["tanh", "relu", "leaky_relu", "prelu", "elu", "gelu", "silu", "sigmoid"],
+        Doc("between layers; prelu learns its slope below 0"),
     ] = "relu"
     batch_norm: Annotated[bool, Doc("normalise each hidden layer over the minibatch, before its activation")] = False
+    layer_norm: Annotated[bool, Doc("normalise each hidden layer over its units, before its activation")] = False
+    initialisation: Annotated[
+        Literal["orthogonal", "glorot", "he", "uniform", "small", "large", "zeros"],
+        Doc("of weights; uniform is that of torch.nn.Linear, small, large and zeros are there to see what goes wrong"),
+    ] = "orthogonal"
     dropout: Annotated[float, Field(ge=0, lt=1), Doc("share of hidden units that are dropped in training")] = 0.0
     optimizer: Annotated[
         Literal["adam", "adamw", "rmsprop", "sgd", "lbfgs"],
@@ -68,6 +74,8 @@ class FitConfig:
     def __post_init__(self) -> None:
         if self.batch_norm and self.batch_size == 1:
             raise ValueError("batch_size: expected at least 2 rows, which batch_norm normalises over, got 1")
+        if self.batch_norm and self.layer_norm:
+            raise ValueError("layer_norm: expected none beside batch_norm, got both; choose one")
         if self.optimizer == "lbfgs" and self.batch_size is not None:
             raise ValueError(
                 f"batch_size: expected none with lbfgs, to which the noise of minibatches is curvature, got "

@@ -10,12 +10,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from entropic_rl.networks import ACTIVATIONS, ParameterRows, copy_exactly, linear, orthogonal
+from entropic_rl.networks import ACTIVATIONS, ParameterRows, copy_exactly, linear
 from entropic_rl.streams import Stream
+from entropic_rl.supervised.config import FitConfig
+from entropic_rl.supervised.initialisation import INITIALISATIONS
 
 __all__ = ["Network", "Perceptrons"]
 
-_MOMENTUM, _EPS = 0.1, 1e-5  # of batch normalisation, as torch.nn.BatchNorm1d
+_MOMENTUM, _EPS = 0.1, 1e-5  # of normalisation, as torch.nn.BatchNorm1d and LayerNorm
+_SLOPE = 0.25  # with which a learned one begins, as torch.nn.PReLU
 
 
 class Network(Protocol):
@@ -55,17 +58,18 @@ class Network(Protocol):
 
 
 class Perceptrons:
-    """R multi-layer perceptrons; each hidden layer is linear, batch-normalised if so, activated, and dropped out.
-
-    Weights begin orthogonal with gain sqrt(2) (1 at the end, where outputs are to be small: 0.1), biases at zero.
+    """R multi-layer perceptrons; each hidden layer is linear, normalised if so, activated, and dropped out.
 
     Args:
         sizes: inputs, hidden widths, outputs.
         seeds: one per run, for the initialisation.
-        activation: between layers.
-        batch_norm: whether hidden layers are normalised.
+        activation: between layers; ``prelu`` is a leaky ReLU whose slope below 0 every layer learns (He et al., 2015,
+            equation 1, https://arxiv.org/abs/1502.01852).
+        batch_norm: whether hidden layers are normalised over the minibatch.
+        layer_norm: or over their units.
         dropout: share of hidden units that ``noise`` drops, in prediction the same ones for all rows; the others are
             scaled up.
+        initialisation: of weights and biases, by its name (:mod:`entropic_rl.supervised.initialisation`).
         device: where parameters live.
         dtype: their type.
 
@@ -81,17 +85,21 @@ class Perceptrons:
         *,
         activation: str = "relu",
         batch_norm: bool = False,
+        layer_norm: bool = False,
         dropout: float = 0.0,
+        initialisation: str = "orthogonal",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.sizes, self.activation = tuple(sizes), activation
-        self._n_layers, self._activation, self._dropout = len(sizes) - 1, ACTIVATIONS[activation], dropout
+        self._n_layers, self._dropout = len(sizes) - 1, dropout
         shapes: dict[str, tuple[int, ...]] = {}
         for i, (n_in, n_out) in enumerate(pairwise(sizes)):
             shapes |= {f"{i}.weight": (n_in, n_out), f"{i}.bias": (1, n_out)}
-            if batch_norm and i < len(sizes) - 2:
+            if (batch_norm or layer_norm) and i < len(sizes) - 2:
                 shapes |= {f"{i}.scale": (1, n_out), f"{i}.shift": (1, n_out)}
+            if activation == "prelu" and i < len(sizes) - 2:
+                shapes |= {f"{i}.slope": (1, 1)}
         self.params = ParameterRows(shapes, len(seeds), device=device, dtype=dtype)
         self.is_weight = torch.cat(
             [
@@ -103,7 +111,31 @@ class Perceptrons:
         zeros = self.params.values.new_zeros
         self._means = {i: zeros(len(seeds), 1, sizes[i + 1]) for i in hidden}
         self._variances = {i: zeros(len(seeds), 1, sizes[i + 1]) + 1.0 for i in hidden}
-        self._initialise(Stream(seeds, "initialisation"))
+        self._initialise(Stream(seeds, "initialisation"), initialisation)
+
+    @classmethod
+    def of(
+        cls,
+        fit: FitConfig,
+        n_inputs: int,
+        n_outputs: int,
+        seeds: Sequence[int],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> Perceptrons:
+        """The networks that settings of training describe, in their type unless another is given."""
+        return cls(
+            (n_inputs, *fit.net_arch, n_outputs),
+            seeds,
+            activation=fit.activation,
+            batch_norm=fit.batch_norm,
+            layer_norm=fit.layer_norm,
+            dropout=fit.dropout,
+            initialisation=fit.initialisation,
+            device=device,
+            dtype=dtype or getattr(torch, fit.dtype),
+        )
 
     @property
     def values(self) -> Tensor:
@@ -116,17 +148,19 @@ class Perceptrons:
         return self.params.grads
 
     @torch.no_grad()
-    def _initialise(self, stream: Stream) -> None:
-        last = self._n_layers - 1
-        for i in range(self._n_layers):
-            weight = self.params[f"{i}.weight"]
-            weight.copy_(orthogonal(stream, *weight.shape[1:]) * (0.1 if i == last else 2.0**0.5))
-            if i in self._means:
-                self.params[f"{i}.scale"].fill_(1.0)
+    def _initialise(self, stream: Stream, name: str) -> None:
+        for i, (n_in, n_out) in enumerate(pairwise(self.sizes)):
+            weight, bias = INITIALISATIONS[name](stream, n_in, n_out, i == self._n_layers - 1)
+            self.params[f"{i}.weight"].copy_(weight)
+            self.params[f"{i}.bias"].copy_(bias)
+            for part, value in (("scale", 1.0), ("slope", _SLOPE)):
+                if f"{i}.{part}" in self.params.shapes:
+                    self.params[f"{i}.{part}"].fill_(value)
 
     def __call__(self, x: Tensor, *, training: bool = False, noise: Stream | None = None) -> Tensor:
         """``x [R, B, in] -> [R, B, out]``; see :class:`Network`."""
-        return self._linear(self._n_layers - 1, self.hidden(x, training=training, noise=noise))
+        last = self._n_layers - 1
+        return self.params.saw(str(last), self._linear(last, self.hidden(x, training=training, noise=noise)))
 
     def embed(self, x: Tensor) -> Tensor:
         """What the last layer sees, ``[R, B, in] -> [R, B, width]``; without hidden layers ``x`` itself."""
@@ -141,19 +175,31 @@ class Perceptrons:
         """What the first ``n_layers`` hidden layers, or all, make of ``x [R, B, in]``, ``[R, B, width]``."""
         for i in range(self._n_layers - 1 if n_layers is None else n_layers):
             x = self._linear(i, x)
-            if i in self._means:
+            if f"{i}.scale" in self.params.shapes:
                 x = self._normalise(i, x, training)
-            x = self._activation(x)
+            x = self.params.saw(str(i), self._activate(i, x), self.activation)
             if noise is not None and self._dropout:
                 n_rows = x.shape[1] if training else 1  # of predictions, none depends on the rows beside it
                 kept = noise.uniform(n_rows, x.shape[2]) >= self._dropout
                 x = x * kept.to(x.dtype) / (1.0 - self._dropout)
         return x
 
+    def _activate(self, i: int, x: Tensor) -> Tensor:
+        if self.activation == "prelu":
+            return x.clamp_min(0.0) + self.params[f"{i}.slope"] * x.clamp_max(0.0)
+        return ACTIVATIONS[self.activation](x)
+
     def _normalise(self, i: int, x: Tensor, training: bool) -> Tensor:
-        """Batch normalisation per run. Source: Ioffe & Szegedy (2015), https://arxiv.org/abs/1502.03167."""
-        mean, var = self._means[i], self._variances[i]
-        if training:
+        """Normalisation per run, over rows or units, then scaled and shifted.
+
+        Sources: Ioffe & Szegedy (2015), https://arxiv.org/abs/1502.03167; Ba et al. (2016),
+        https://arxiv.org/abs/1607.06450.
+        """
+        if i not in self._means:
+            var, mean = torch.var_mean(x, 2, correction=0, keepdim=True)
+        elif not training:
+            mean, var = self._means[i], self._variances[i]
+        else:
             var, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
             n = x.shape[1]
             with torch.no_grad():
