@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -94,6 +95,10 @@ def given(namespace: argparse.Namespace, cls: type[Any]) -> dict[str, Any]:
 class _HelpFormatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=34, width=110)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        """As argparse does, but for names with hyphens, which stay whole."""
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class _Pairs(argparse.Action):

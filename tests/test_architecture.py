@@ -99,7 +99,7 @@ MAY_IMPORT = {
     | {"classifier_flags", "run_directory", "streams", "supervised", "tracking"},
     "studies": BASE
     | {"allocation", "classifier_flags", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
-    | {"diagnostics", "optimizers", "run_directory", "streams", "studies", "supervised", "tracking"},
+    | {"diagnostics", "networks", "optimizers", "run_directory", "streams", "studies", "supervised", "tracking"},
     "supervised": CORE | {"config", "errors", "networks", "optimizers", "second_order", "supervised"},
     "diagnostics": {"diagnostics", "entropy", "errors", "losses", "streams"},
     "diagnostics.agent_flow": {"diagnostics", "networks", "optimizers", "watching"},
@@ -119,6 +119,8 @@ MAY_IMPORT = {
     "plots.robustness": {"errors", "plots"},
     "plots.estimates": {"errors", "plots"},
     "plots.studies": {"errors", "plots"},
+    "plots.activations": {"errors", "plots"},
+    "plots.lines": {"errors", "plots"},
     "plots.uncertainty": {"calibration", "entropy", "errors", "plots"},
     "schedules": set(),
     "families": {"errors", "schedules", "spaces"},
@@ -200,8 +202,9 @@ TORCH_FREE = {
     "active.labelling_config", "active.labelling_report", "active.labels", "active.leaks", "active.said",
     "active.spreadsheets", "calibrate", "calibrate.cli", "calibrate.config",
     "robustness", "robustness.cli", "robustness.config",
-    "studies", "studies.batch_size", "studies.catalogue", "studies.cli", "studies.config", "studies.learning_rate",
-    "studies.optimizer", "studies.schedule", "studies.study",
+    "studies", "studies.activation", "studies.batch_size", "studies.catalogue", "studies.cli", "studies.config",
+    "studies.depth", "studies.initialisation", "studies.learning_rate", "studies.optimizer", "studies.pruning",
+    "studies.regularisation", "studies.schedule", "studies.splits", "studies.study",
     "datasets", "datasets.data", "datasets.label_noise", "datasets.pools", "datasets.population", "datasets.sources",
     "datasets.splits", "datasets.tables", "datasets.thinning",
 }  # fmt: skip

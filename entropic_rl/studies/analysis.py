@@ -14,7 +14,9 @@ from entropic_rl.compare.words import enumeration
 from entropic_rl.schedules import Schedule, shortest
 from entropic_rl.studies.experiment import Record
 
-__all__ = ["LEVEL", "Against", "Group", "Results", "analyse", "as_json", "caveats", "nats", "percent", "sentence"]
+__all__ = [
+    "LEVEL", "Against", "Group", "Results", "analyse", "as_json", "caveats", "mean_of", "nats", "percent", "sentence",
+]  # fmt: skip
 
 LEVEL = 0.05
 _SEED = 20_000
@@ -150,6 +152,13 @@ def caveats(results: Results, chance: float, *, tuned: bool = False, early_stopp
         notes.append(f"No more accurate than the largest class alone ({100 * chance:.1f} %): {enumeration(lost)}.")
     notes.append("Intervals over seeds are of splits, first weights and minibatches, and say nothing about other data.")
     return notes
+
+
+def mean_of(scores: Array) -> Estimate:
+    """Mean of those of ``[S]`` that are finite with its interval; NaN if none is."""
+    finite = scores[np.isfinite(scores)]
+    nothing = Estimate(np.nan, np.nan, np.nan)
+    return bootstrap(finite, mean, np.random.default_rng(_SEED)) if len(finite) else nothing
 
 
 def nats(estimate: Estimate) -> str:

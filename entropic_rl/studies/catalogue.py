@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from entropic_rl.studies import batch_size, learning_rate, optimizer, schedule
+from entropic_rl.studies import (
+    activation,
+    batch_size,
+    depth,
+    initialisation,
+    learning_rate,
+    optimizer,
+    pruning,
+    regularisation,
+    schedule,
+    splits,
+)
 from entropic_rl.studies.study import Study
 
 __all__ = ["STUDIES"]
@@ -14,5 +25,11 @@ STUDIES: dict[str, Study] = {
         batch_size.STUDY,
         optimizer.STUDY,
         schedule.STUDY,
+        activation.STUDY,
+        initialisation.STUDY,
+        depth.STUDY,
+        regularisation.STUDY,
+        pruning.STUDY,
+        splits.STUDY,
     )
 }  # fmt: skip

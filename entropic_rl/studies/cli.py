@@ -64,7 +64,7 @@ def _add(choices: Any, asked: Study) -> None:
     for flag, options in asked.flags.items():
         sub.add_argument(flag, **options)
     add_run_flags(sub, seeds=10, seeds_are="splits, first weights and minibatches")
-    add_settings(sub, StudyConfig, "data")
+    add_settings(sub, StudyConfig, "data", defaults=asked.fit)
     add_settings(sub, FitConfig, "training", skip=(*asked.sets, *_NOT_OURS), defaults=asked.fit)
 
 
@@ -104,9 +104,9 @@ def _values(asked: Study, texts: Sequence[str], chosen: Mapping[str, Any]) -> li
     values = [Value(text, _number(text), (built(FitConfig, {**chosen, **asked.changes(text)}),)) for text in texts]
     if len(values) < 2:
         raise ConfigError(f"--values: expected at least two to compare, got {' '.join(texts) or 'none'}")
-    met: dict[FitConfig, str] = {}
+    met: dict[Any, str] = {}
     for value in values:
-        twin = met.setdefault(value.fits[0], value.text)
+        twin = met.setdefault((value.fits[0], None if asked.changes(value.text) else value.number), value.text)
         if twin is not value.text:
             raise ConfigError(f"--values: expected different ones, got {twin} and {value.text}")
     return values

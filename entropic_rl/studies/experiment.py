@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from entropic_rl.supervised.fitting import Fitting, Table, n_minibatches
 from entropic_rl.supervised.networks import Network, Perceptrons
 from entropic_rl.supervised.tasks import Classification
 
-__all__ = ["Job", "Problem", "Record", "batches_of", "begin", "problem_of", "train"]
+__all__ = ["Job", "Problem", "Record", "batches_of", "begin", "measure", "measures_of", "problem_of", "train"]
 
 _TOGETHER = 160  # runs of a batch: more gain no time and cost memory
 _ROWS = 1024  # of a run that are measured together
@@ -141,12 +141,17 @@ def train(
 
 
 def begin(
-    batch: Sequence[Job], problem: Problem, *, on_step: Callable[[Tensor], None] | None = None
+    batch: Sequence[Job],
+    problem: Problem,
+    *,
+    network: Network | None = None,
+    on_step: Callable[[Tensor], None] | None = None,
 ) -> tuple[Fitting, Table, dict[str, Tensor]]:
-    """Networks of a batch and what trains them, the table in their type, and rows ``[R, n]`` by side."""
+    """Networks of a batch, new ones or ``network``, and what trains them, the table in their type, and rows ``[R, n]``
+    by side."""
     fit, seeds = batch[0].fit, [job.seed for job in batch]
     dtype = getattr(torch, fit.dtype)
-    network = Perceptrons.of(fit, problem.table.x.shape[1], problem.n_classes, seeds)
+    network = network or Perceptrons.of(fit, problem.table.x.shape[1], problem.n_classes, seeds)
     task = Classification(fit.label_smoothing)
     fitting = Fitting(network, task, [job.fit for job in batch], seeds, on_step=on_step, may_diverge=True)
     rows = {name: torch.from_numpy(np.stack([getattr(problem.sides[seed], name) for seed in seeds])) for name in _SIDES}
@@ -158,21 +163,26 @@ def _fit(batch: Sequence[Job], problem: Problem, on_epoch: Callable[[int, Tensor
     fit = batch[0].fit
     fitting, table, rows = begin(batch, problem)
     fitting.run(table, rows["train"], rows["validation"] if fit.early_stopping else None, on_epoch)
-    measured = {name: _measure(fitting.network, table, own) for name, own in rows.items()}
+    measured = {name: measure(fitting.network, table, own) for name, own in rows.items()}
     curves = torch.stack(fitting.history["loss"], 1).double().numpy()
     per_epoch = n_minibatches(rows["train"].shape[1], fit.batch_size)
     records = []
     for run, job in enumerate(batch):
         diverged, n_epochs = bool(fitting.diverged[run]), int(fitting.n_epochs[run])
-        measures = {f"{side}_{name}": float(own[run]) for side, both in measured.items() for name, own in both.items()}
+        measures = measures_of(measured, run)
         if diverged:
             measures = {name: np.inf if name.endswith("loss") else np.nan for name in measures}
         records.append(Record(job, measures, curves[run, :n_epochs], n_epochs * per_epoch, diverged))
     return records
 
 
+def measures_of(measured: Mapping[str, Mapping[str, Tensor]], run: int) -> dict[str, float]:
+    """Of one run, by side and name."""
+    return {f"{side}_{name}": float(own[run]) for side, both in measured.items() for name, own in both.items()}
+
+
 @torch.no_grad()
-def _measure(network: Network, table: Table, rows: Tensor) -> dict[str, Tensor]:
+def measure(network: Network, table: Table, rows: Tensor) -> dict[str, Tensor]:
     """Accuracy and cross-entropy of ``rows [R, n]``, ``[R]`` each."""
     right, surprise = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.float64)
     for part in rows.split(_ROWS, 1):

@@ -16,17 +16,18 @@ from entropic_rl.compare.words import enumeration, p_value
 from entropic_rl.page import Picture, Row, Table, drawn
 from entropic_rl.plots.studies import Series, plot_study
 from entropic_rl.progress import EpochProgress
-from entropic_rl.studies.analysis import Group, Results, analyse, as_json, caveats, nats, percent, sentence
+from entropic_rl.studies.analysis import Group, Results, analyse, as_json, caveats, mean_of, nats, percent, sentence
 from entropic_rl.studies.experiment import Job, Problem, Record, problem_of, train
 from entropic_rl.studies.findings import Findings
 from entropic_rl.studies.study import Request
 from entropic_rl.supervised.config import FitConfig
 from entropic_rl.supervised.fitting import n_minibatches
 
-__all__ = ["findings", "jobs_of"]
+__all__ = ["findings", "heard", "is_tuned", "jobs_of", "of_length", "record_row", "run_table"]
 
 _SIGN = {"<": ""}  # before p-values that have one already
 _LOSS, _ERROR = "cross-entropy on test rows (nats)", "error on test rows (%)"
+_GAP = "test loss less training loss (nats)"
 
 
 def findings(request: Request) -> Findings:
@@ -39,9 +40,9 @@ def findings(request: Request) -> Findings:
     began = time.perf_counter()
     total = sum(job.fit.n_epochs for job in jobs)
     with EpochProgress(total, request.study.name, enabled=request.progress) as bar:
-        records = train(jobs, problem, on_epoch=partial(_heard, bar))
+        records = train(jobs, problem, on_epoch=partial(heard, bar))
     seconds = time.perf_counter() - began
-    results, tuned = analyse(records), _is_tuned(request)
+    results, tuned = analyse(records), is_tuned(request)
     setting = request.study.setting
     return Findings(
         data=problem.summary,
@@ -51,11 +52,11 @@ def findings(request: Request) -> Findings:
             *caveats(results, problem.chance, tuned=tuned, early_stopping=request.fit.early_stopping),
         ],
         series=[group.value for group in results.groups],
-        table=_table(results, setting, tuned=tuned),
-        screen=_table(results, setting, tuned=tuned, brief=True),
-        runs=_run_table(records, setting),
+        table=_table(results, setting, tuned=tuned, gap=request.study.shows_gap),
+        screen=_table(results, setting, tuned=tuned, gap=request.study.shows_gap, brief=True),
+        runs=run_table(records, setting),
         pictures=[_picture(request, results, problem)],
-        records=[_row(record) for record in records],
+        records=[record_row(record) for record in records],
         numbers=as_json(results) | {"chance": problem.chance},
         n_runs=len(jobs),
         seconds=seconds,
@@ -65,14 +66,14 @@ def findings(request: Request) -> Findings:
 def jobs_of(request: Request, problem: Problem) -> list[Job]:
     """Every value at every learning rate it may choose from, in every seed."""
     return [
-        Job(value.text, _of_length(fit, problem.n_train, request.config.n_steps), seed)
+        Job(value.text, of_length(fit, problem.n_train, request.config.n_steps), seed)
         for value in request.values
         for fit in value.fits
         for seed in problem.sides
     ]
 
 
-def _of_length(fit: FitConfig, n_train: int, n_steps: int | None) -> FitConfig:
+def of_length(fit: FitConfig, n_train: int, n_steps: int | None) -> FitConfig:
     """With as many epochs as come nearest to so many gradient steps."""
     if n_steps is None:
         return fit
@@ -87,25 +88,29 @@ def _too_large(request: Request, n_train: int) -> list[str]:
     return [f"A run learns from {n_train} rows: minibatches of more are all of them ({enumeration(found)})."]
 
 
-def _heard(bar: EpochProgress, done: int, losses: Tensor) -> None:
+def heard(bar: EpochProgress, done: int, losses: Tensor) -> None:
+    """Show the mean of those losses that are finite."""
     finite = losses[losses.isfinite()]
     if len(finite):
         bar.update(done, finite)
 
 
-def _is_tuned(request: Request) -> bool:
+def is_tuned(request: Request) -> bool:
+    """Whether validation chooses among learning rates."""
     return any(len(value.fits) > 1 for value in request.values)
 
 
-def _table(results: Results, setting: str, *, tuned: bool, brief: bool = False) -> Table:
-    """A row per value; ``brief`` for the screen."""
+def _table(results: Results, setting: str, *, tuned: bool, gap: bool = False, brief: bool = False) -> Table:
+    """A row per value; ``gap``: with training loss; ``brief`` for the screen."""
     header = [setting, *(["learning rate"] if tuned else []), "test accuracy, %", "test loss, nats"]
+    header += ["training loss"] if gap else []
     header += [] if brief else ["validation loss", "above the chosen, nats"]
     header += ["beside the chosen", "steps"]
     rows = []
     for g in results.groups:
         m, is_chosen = g.measures, results.chosen is not None and g.value == results.chosen.value
         cells = [g.value, *([g.rate] if tuned else []), percent(m["test_accuracy"]), nats(m["test_loss"])]
+        cells += [nats(replace(m["train_loss"], low=np.nan))] if gap else []
         if not brief:
             cells.append(nats(replace(m["validation_loss"], low=np.nan)))
             cells.append("-" if g.against is None else _signed(g.against.difference))
@@ -130,7 +135,8 @@ def _signed(estimate: Estimate) -> str:
     return f"{estimate.value:+.4f}{spread}"
 
 
-def _run_table(records: Sequence[Record], setting: str) -> Table:
+def run_table(records: Sequence[Record], setting: str) -> Table:
+    """A row per run."""
     rows = [
         Row(
             [r.job.value, str(r.job.fit.learning_rate), str(r.job.seed), f"{100 * r.measures['test_accuracy']:.2f}",
@@ -143,7 +149,8 @@ def _run_table(records: Sequence[Record], setting: str) -> Table:
     return Table([*header, "steps"], rows)
 
 
-def _row(record: Record) -> dict[str, object]:
+def record_row(record: Record) -> dict[str, object]:
+    """A run, for the CSV file."""
     job = record.job
     return {"value": job.value, "learning_rate": job.fit.learning_rate, "seed": job.seed, **record.measures,
             "n_steps": record.n_steps, "diverged": int(record.diverged)}  # fmt: skip
@@ -154,7 +161,7 @@ def _picture(request: Request, results: Results, problem: Problem) -> Picture:
     svg = drawn(
         partial(
             plot_study,
-            series=[_series(group) for group in results.groups],
+            series=[_series(group, gap=request.study.shows_gap) for group in results.groups],
             setting=request.study.setting,
             numbers=numbers if len(numbers) == len(request.values) else None,
             chosen=None if results.chosen is None else [g.value for g in results.groups].index(results.chosen.value),
@@ -171,13 +178,12 @@ def _picture(request: Request, results: Results, problem: Problem) -> Picture:
     )
 
 
-def _series(group: Group) -> Series:
-    accuracy = group.measures["test_accuracy"]
+def _series(group: Group, *, gap: bool) -> Series:
+    accuracy, loss = group.measures["test_accuracy"], group.scores["test_loss"]
     low, high = 100.0 * (1.0 - accuracy.high), 100.0 * (1.0 - accuracy.low)
-    return Series(
-        group.value,
-        {_LOSS: group.scores["test_loss"], _ERROR: 100.0 * (1.0 - group.scores["test_accuracy"])},
-        {_LOSS: group.measures["test_loss"], _ERROR: Estimate(100.0 * (1.0 - accuracy.value), low, high)},
-        group.curve,
-        group.n_diverged,
-    )
+    scores = {_LOSS: loss, _ERROR: 100.0 * (1.0 - group.scores["test_accuracy"])}
+    estimates = {_LOSS: group.measures["test_loss"], _ERROR: Estimate(100.0 * (1.0 - accuracy.value), low, high)}
+    if gap:
+        scores[_GAP] = loss - group.scores["train_loss"]
+        estimates[_GAP] = mean_of(scores[_GAP])
+    return Series(group.value, scores, estimates, group.curve, group.n_diverged)

@@ -76,10 +76,11 @@ class Study:
         values_on: the same on data that asks for others, by its name.
         changes: what a value's text changes of the training's settings. Raises ConfigError if it is none.
         sets: fields of the training's settings that are no flags here, because values or the study decide them.
-        fit: what the study begins with where that is not the default.
+        fit: what the study begins with where that is not the default, of data and training.
         rates: learning rates among which validation chooses for every value; none: they all have the same unless asked.
         at_rate: what the text of a value and that of a rate change together.
         flags: of the study's own, with what argparse has to know of each.
+        shows_gap: whether test loss is shown beside training loss.
         program: what is done with a request.
     """
 
@@ -94,6 +95,7 @@ class Study:
     rates: Sequence[float] = ()
     at_rate: Callable[[str, str], Mapping[str, Any]] = lambda _, rate: {"learning_rate": rate}
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    shows_gap: bool = False
     program: Callable[[Request], Findings] = standard
     description: str = "Values are chosen on validation rows and reported on test rows."
 
