@@ -162,7 +162,7 @@ class RunConfig:
     ] = False
     diagnose_every: Annotated[
         Count, Doc("gradient steps between two looks at first; long trainings are looked at about 200 times in all")
-    ] = 30
+    ] = 40
     log_interval: Annotated[Natural, Doc("updates between rows of metrics.jsonl; 0 = about 500 rows in all")] = 0
     track: Annotated[bool, Doc("mirror the run to Weights & Biases")] = False
     wandb_mode: Annotated[

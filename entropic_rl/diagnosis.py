@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from entropic_rl.cell import Cell
-from entropic_rl.diagnostics.agent_flow import AgentFlow
+from entropic_rl.diagnostics.batch_flow import BatchFlow
 from entropic_rl.diagnostics.record import Series
 from entropic_rl.diagnostics.signals import SIGNALS
 from entropic_rl.diagnostics.verdicts import Verdict
@@ -43,7 +43,7 @@ class Diagnosis:
                 f"{type(agent).__name__}, which has none; leave --diagnose out"
             )
         self._cells = cells
-        self._flow = agent.watcher = AgentFlow(cells[0].run.diagnose_every)
+        self._flow = agent.watcher = BatchFlow(cells[0].run.diagnose_every)
 
     def at(self, global_step: int) -> None:
         """The env steps that looks from now on belong to."""

@@ -23,6 +23,9 @@ class Optimizer(Protocol):
     def step(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None = None) -> None:
         """Step ``params, grads [R, P]`` in place by ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
 
+    def preconditioner(self) -> Tensor:
+        """What the last step multiplied gradients by, entry by entry, but for the learning rate, ``[R, P]``."""
+
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor needed to continue exactly."""
 
@@ -71,7 +74,7 @@ class Adam:
         else:
             self._step_elementwise(params, grads, learning_rate, active)
 
-    def scale(self) -> Tensor:
+    def preconditioner(self) -> Tensor:
         """What the last step multiplied its mean gradients by, but for the learning rate, ``[R, P]``."""
         corrected = self.exp_avg_sq / (1.0 - self._betas[1] ** self.step_count).clamp(min=1e-12)
         return corrected.sqrt_().add_(self._eps).reciprocal_()
@@ -146,7 +149,7 @@ class SGD:
         params.sub_(self.velocity * learning_rate.unsqueeze(1))
         _restore_inactive(params, self, active, before)
 
-    def scale(self) -> Tensor:
+    def preconditioner(self) -> Tensor:
         """What the last step multiplied its gradients by, but for the learning rate, ``[R, P]``: 1."""
         return torch.ones_like(self.velocity)
 
@@ -179,7 +182,7 @@ class RMSprop:
         params.sub_(update)
         _restore_inactive(params, self, active, before)
 
-    def scale(self) -> Tensor:
+    def preconditioner(self) -> Tensor:
         """What the last step multiplied its gradients by, but for the learning rate, ``[R, P]``."""
         return self.square_avg.sqrt().add_(self._eps).reciprocal_()
 

@@ -77,6 +77,10 @@ class LBFGS:
             q = q + (shares.pop() - back) * self.steps[:, i]
         return q
 
+    def preconditioner(self) -> Tensor:
+        """Unknown, ``[R, P]`` of NaN: entries are not scaled one by one."""
+        return torch.full_like(self.last_grads, torch.nan)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor needed to continue exactly."""
         names = ("step_count", "scale", "inverse", "steps", "changes", "last_grads", "last_step")

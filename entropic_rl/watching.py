@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from entropic_rl.networks import ParameterRows
-from entropic_rl.optimizers import SGD, Adam, RMSprop
+from entropic_rl.optimizers import Optimizer
 
 __all__ = ["UNWATCHED", "Terms", "Watcher"]
 
@@ -30,7 +30,7 @@ class Watcher(Protocol):
     """Who listens to a learner."""
 
     def step(
-        self, network: str, params: ParameterRows, optimizer: Adam | RMSprop | SGD, terms: Callable[[], Terms]
+        self, network: str, params: ParameterRows, optimizer: Optimizer, terms: Callable[[], Terms]
     ) -> AbstractContextManager[None]:
         """A context around one step of ``optimizer`` on ``params``, which the learner calls ``network``.
 
@@ -40,7 +40,7 @@ class Watcher(Protocol):
 
 class _Nobody:
     def step(
-        self, network: str, params: ParameterRows, optimizer: Adam | RMSprop | SGD, terms: Callable[[], Terms]
+        self, network: str, params: ParameterRows, optimizer: Optimizer, terms: Callable[[], Terms]
     ) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -70,7 +70,7 @@ MAY_IMPORT = {
     "continuous_entropy": {"quadrature"},
     "quadrature": set(),
     "losses": {"coefficients", "entropy", "losses", "schedules"},
-    "calibration": BASE | {"calibration", "config", "entropy", "progress", "streams", "supervised"},
+    "calibration": BASE | {"calibration", "config", "entropy", "progress", "streams", "supervised", "watching"},
     "active": BASE
     | {
         "active",
@@ -100,9 +100,9 @@ MAY_IMPORT = {
     "studies": BASE
     | {"allocation", "classifier_flags", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
     | {"diagnostics", "networks", "optimizers", "run_directory", "streams", "studies", "supervised", "tracking"},
-    "supervised": CORE | {"config", "errors", "networks", "optimizers", "second_order", "supervised"},
+    "supervised": CORE | {"watching", "config", "errors", "networks", "optimizers", "second_order", "supervised"},
     "diagnostics": {"diagnostics", "entropy", "errors", "losses", "streams"},
-    "diagnostics.agent_flow": {"diagnostics", "networks", "optimizers", "watching"},
+    "diagnostics.batch_flow": {"diagnostics", "networks", "optimizers", "watching"},
     "diagnosis": BASE | LOOP | {"diagnostics"},
     "watching": {"networks", "optimizers"},
     "datasets": {"config", "datasets", "errors", "extras"},

@@ -25,6 +25,7 @@ from entropic_rl.supervised.fitting import Extra, Fitting, Table
 from entropic_rl.supervised.modules import Modules
 from entropic_rl.supervised.networks import Network, Perceptrons
 from entropic_rl.supervised.tasks import Task
+from entropic_rl.watching import UNWATCHED, Watcher
 
 __all__ = ["EntropicEstimator", "check_weights"]
 
@@ -32,7 +33,14 @@ _ROWS = 4096  # that are predicted together
 
 
 class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """What classifiers and regressors share: settings, training, members, and predictions in blocks of rows."""
+    """What classifiers and regressors share: settings, training, members, and predictions in blocks of rows.
+
+    Attributes:
+        watcher: is told of every gradient step of :meth:`fit`; a :class:`~entropic_rl.diagnostics.batch_flow.BatchFlow`
+            to see gradients in every layer. No setting: copies by scikit-learn do not have it.
+    """
+
+    watcher: Watcher = UNWATCHED
 
     def __init__(
         self,
@@ -123,7 +131,9 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         else:
             network = Modules(_maker(self.module, self.n_members), self.n_features_in_, n_outputs, seeds, **here)
         self._sampling_seed = seeds[0]
-        return Fitting(network, task, config, seeds, extra=None if extra is None else extra(network, seeds))
+        fitting = Fitting(network, task, config, seeds, extra=None if extra is None else extra(network, seeds))
+        fitting.watcher = self.watcher
+        return fitting
 
     def _train(self, fitting: Fitting, table: Table, rows: Tensor, held_out: Tensor | None) -> None:
         """Fit all members on the same ``rows [n]``, with a bar if asked."""

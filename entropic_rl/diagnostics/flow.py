@@ -8,7 +8,7 @@
 
 The gradient of ``loss - ent_coef * mean H`` is taken apart at the outputs z: the task's ``dL/dz`` and the entropy's in
 closed form, ``dH/dz = -p (log p + H)``; each then goes back through the layers. Agents of this package have a watcher
-of their own, :class:`entropic_rl.diagnostics.agent_flow.AgentFlow`.
+of their own, :class:`entropic_rl.diagnostics.batch_flow.BatchFlow`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from entropic_rl.errors import ConfigError, first_line
 
 __all__ = ["DEFAULT_EVERY", "GradientFlow", "Split", "output_gradients", "split_gradient"]
 
-DEFAULT_EVERY = 30
+DEFAULT_EVERY = 40
 """Steps between looks at first: a look takes two to three steps."""
 _NO_PART = "it has no part in the loss"
 _FROZEN = "its parameters do not require gradients"
@@ -59,7 +59,7 @@ class Split(NamedTuple):
 
 
 class GradientFlow:
-    """Watches a module being trained, by a look at every 30th step or so.
+    """Watches a module being trained, by a look at every 40th step or so.
 
     A look computes the module once more, on copies of its buffers and with the random numbers that the step itself
     will have, and differentiates twice. Parameters, gradients, buffers, optimizer and generators stay as they are: the

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from entropic_rl.compare.statistics import Estimate, bootstrap, mean
 from entropic_rl.compare.words import enumeration
-from entropic_rl.diagnostics.agent_flow import layers_of
+from entropic_rl.diagnostics.batch_flow import layers_of
 from entropic_rl.diagnostics.signals import gradient_signals
 from entropic_rl.diagnostics.units import unit_signals
 from entropic_rl.page import Picture, Row, Table, drawn

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -15,9 +17,10 @@ from entropic_rl.losses.core import entropic_loss
 from entropic_rl.optimizers import clip_grad_norm_
 from entropic_rl.streams import Stream
 from entropic_rl.supervised.config import FitConfig, common
-from entropic_rl.supervised.networks import Network
+from entropic_rl.supervised.networks import Network, Perceptrons
 from entropic_rl.supervised.per_run import optimizer_of, per_run
 from entropic_rl.supervised.tasks import Task
+from entropic_rl.watching import UNWATCHED, Terms
 
 __all__ = ["Extra", "Fitting", "Table", "n_minibatches"]
 
@@ -67,6 +70,7 @@ class Fitting:
         history: per epoch, ``[R]`` each: ``loss``, ``ent_coef``, and ``validation_loss`` with early stopping.
         n_epochs: ``[R]``, epochs that each run was trained for.
         diverged: ``[R]``, bool: whose loss was not finite in an epoch.
+        watcher: is told of every gradient step of perceptrons (not of modules of anyone's).
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class Fitting:
         self._order, self._noise = (Stream(seeds, use, device=values.device) for use in ("minibatches", "dropout"))
         self.history: dict[str, list[Tensor]] = {"loss": [], "ent_coef": []}
         self.n_epochs = torch.zeros(len(seeds), dtype=torch.int64)
+        self.watcher = UNWATCHED
         self.diverged = torch.zeros(len(seeds), dtype=torch.bool, device=values.device)
 
     @property
@@ -188,11 +193,12 @@ class Fitting:
         network, x, target = self.network, _take(table.x, batch), _take(table.target, batch)
         if self._perturb is not None:
             x = self._perturb(x, target)
-        outputs = network(x, training=True, noise=self._noise)
-        losses = self._task.loss(outputs, target, self._ent_coef.at(progress).unsqueeze(1))
+        weight = None
         if table.weight is not None and mean_weight is not None:
-            losses = losses * (_take(table.weight, batch) / mean_weight.unsqueeze(1))
-        loss = losses.mean(1)
+            weight = _take(table.weight, batch) / mean_weight.unsqueeze(1)
+        drawn = self._noise.position
+        outputs = network(x, training=True, noise=self._noise)
+        loss = _mean(self._task.loss(outputs, target, self._ent_coef.at(progress).unsqueeze(1)), weight)
         if self._extra is not None:
             loss = loss + self._extra(network, progress, self._noise)
         if self._on_step is not None:
@@ -201,9 +207,30 @@ class Fitting:
         self._regularise()
         if self._config.max_grad_norm is not None:
             clip_grad_norm_(network.grads, self._config.max_grad_norm)
-        self._optimizer.step(network.values, network.grads, self._learning_rate.at(progress), active)
+        with self._watched(partial(self._terms, x, target, weight, progress, drawn)):
+            self._optimizer.step(network.values, network.grads, self._learning_rate.at(progress), active)
         level = self._task.entropy(outputs.detach()).mean(1) if self._is_steered else loss.detach()
         return loss.detach(), level
+
+    def _watched(self, terms: Callable[[], Terms]) -> AbstractContextManager[None]:
+        """A context around a step in which the watcher may look at the networks, if they are our own."""
+        if self.watcher is UNWATCHED or not isinstance(self.network, Perceptrons):
+            return nullcontext()
+        return self.watcher.step("network", self.network.params, self._optimizer, terms)
+
+    def _terms(self, x: Tensor, target: Tensor, weight: Tensor | None, progress: float, drawn: int | Tensor) -> Terms:
+        """The loss of a step in two, with the noise that it had; leaves no trace."""
+        network, after = cast(Perceptrons, self.network), self._noise.position
+        self._noise.position = drawn
+        with network.undisturbed():
+            outputs = network(x, training=True, noise=self._noise)
+            task = _mean(self._task.loss(outputs, target, torch.zeros_like(self.ent_coef).unsqueeze(1)), weight)
+            if self._extra is not None:
+                task = task + self._extra(network, progress, self._noise)
+        self._noise.position = after
+        entropy = self._task.entropy(outputs)
+        term = entropic_loss(torch.zeros_like(entropy), entropy, ent_coef=self.ent_coef.unsqueeze(1))
+        return Terms(task, _mean(term, weight))
 
     @torch.no_grad()
     def _regularise(self) -> None:
@@ -258,6 +285,11 @@ class _Patience:
     def restore_best(self) -> None:
         """Put the best weights back."""
         self._network.load_state_dict(self._state)
+
+
+def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """Of ``losses [R, B]`` that count by ``weight [R, B]``, ``[R]``."""
+    return (losses if weight is None else losses * weight).mean(1)
 
 
 def n_minibatches(n_rows: int, batch_size: int | None) -> int:

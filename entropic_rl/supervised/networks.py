@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Protocol
 
@@ -211,6 +212,14 @@ class Perceptrons:
     def backward(self, loss: Tensor) -> None:
         """Differentiate ``loss [R]`` into ``grads``."""
         self.params.backward(loss)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """A context in which training passes leave no trace in the running statistics."""
+        kept = [(now, now.clone()) for now in (*self._means.values(), *self._variances.values())]
+        yield
+        for now, old in kept:
+            now.copy_(old)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters and running statistics, a run per row."""

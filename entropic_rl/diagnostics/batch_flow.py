@@ -1,4 +1,4 @@
-"""Gradient flow of agents: a watcher of their gradient steps, for R runs at once."""
+"""Gradient flow of agents and of classifiers of our own: a watcher of their gradient steps, for R runs at once."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from entropic_rl.diagnostics.signals import Layer, gradient_signals, stack_units
 from entropic_rl.diagnostics.units import unit_signals
 from entropic_rl.diagnostics.verdicts import Way
 from entropic_rl.networks import ParameterRows
-from entropic_rl.optimizers import SGD, Adam, RMSprop
+from entropic_rl.optimizers import Optimizer
 from entropic_rl.watching import Terms
 
-__all__ = ["AgentFlow", "layers_of"]
+__all__ = ["BatchFlow", "layers_of"]
 
 _SHARED = ("features", "memory", "trunk")  # groups of layers that work for those after them
 _WORKING = ("actor", "critic", "")
 _COMMON = ("task_norm", "entropy_norm", "cosine", "entropy_share", "update_ratio")  # what curves are kept of
 
 
-class AgentFlow:
-    """Looks at gradient steps of an agent (:class:`entropic_rl.watching.Watcher`).
+class BatchFlow:
+    """Looks at gradient steps of whoever announces them (:class:`entropic_rl.watching.Watcher`).
 
     A look repeats the forward pass of the step, splits its loss into task and entropy, and differentiates both: two
-    backward passes, the entropy's from the closed form of its gradient at the outputs. Nothing of the agent is written
-    to, and nothing is drawn: the training is the same bit by bit.
+    backward passes, the entropy's from the closed form of its gradient at the outputs. Nothing of the learner is
+    written to, and nothing is drawn: the training is the same bit by bit. Penalties on weights are no part of it.
 
     Args:
         every: gradient steps between two looks at first; they become rarer in long trainings.
 
     Attributes:
-        global_step: env steps so far, for the record; whoever trains keeps it up to date.
+        global_step: env steps so far, or what else counts time, for the record; whoever trains keeps it up to date.
         seconds: that looking has taken.
     """
 
-    def __init__(self, every: int = 30) -> None:
+    def __init__(self, every: int = 40) -> None:
         self._every = every
         self._records: dict[str, FlowRecord] = {}
         self._rhythms: dict[str, Rhythm] = {}
@@ -49,7 +49,7 @@ class AgentFlow:
 
     @contextmanager
     def step(
-        self, network: str, params: ParameterRows, optimizer: Adam | RMSprop | SGD, terms: Callable[[], Terms]
+        self, network: str, params: ParameterRows, optimizer: Optimizer, terms: Callable[[], Terms]
     ) -> Iterator[None]:
         """Around a step of ``optimizer`` on the ``params`` of ``network``; every so often with a look."""
         rhythm = self._rhythms.setdefault(network, Rhythm(self._every))
@@ -65,7 +65,7 @@ class AgentFlow:
         started = time.perf_counter()
         with torch.no_grad():
             signals = gradient_signals(layers, before, task, entropy)
-            after = {"after": params.values, "scale": optimizer.scale()}
+            after = {"after": params.values, "scale": optimizer.preconditioner()}
             signals |= step_signals(layers, before, task=task, entropy=entropy, **after)
             signals |= stack_units(layers, units, signals["task_norm"])
         names = tuple(layer.name for layer in layers)

@@ -6,12 +6,14 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from entropic_rl import agents
 from entropic_rl.agents.config import action_head
+from entropic_rl.calibration import EntropicClassifier
 from entropic_rl.cli import main
 from entropic_rl.diagnosis import sentences
-from entropic_rl.diagnostics.agent_flow import AgentFlow, layers_of
+from entropic_rl.diagnostics.batch_flow import BatchFlow, layers_of
 from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import RunDirectoryError
 from entropic_rl.run_directory import read_metrics
@@ -80,7 +82,7 @@ class Summing:
 
 @every_kind
 def test_watching_changes_no_bit_of_a_training(kind):
-    (plain, before), (seen, after) = trained(kind), trained(kind, AgentFlow(every=2))
+    (plain, before), (seen, after) = trained(kind), trained(kind, BatchFlow(every=2))
     assert torch.equal(plain.policy.params.values, seen.policy.params.values)
     for one, other in zip(before[-1].rows, after[-1].rows, strict=True):
         assert {k: v for k, v in one.items() if "time/" not in k} == {
@@ -98,7 +100,7 @@ def test_the_terms_sum_to_the_gradient_that_is_stepped_with(kind):
 
 @every_kind
 def test_every_layer_is_looked_at_and_none_alarms(kind):
-    flow = AgentFlow(every=1)
+    flow = BatchFlow(every=1)
     trained(kind, flow)
     for series in flow.series(1, 2).values():
         assert len(series.steps) > 2
@@ -107,14 +109,14 @@ def test_every_layer_is_looked_at_and_none_alarms(kind):
 
 
 def test_runs_of_a_batch_are_told_apart():
-    flow = AgentFlow(every=1)
+    flow = BatchFlow(every=1)
     trained("PPO", flow)
     first, second = (flow.series(run, 2)["policy"].signals["task_norm"] for run in (0, 1))
     assert not np.array_equal(first, second)
 
 
 def test_only_what_the_policy_computes_with_has_an_entropy_gradient():
-    flow = AgentFlow(every=1)
+    flow = BatchFlow(every=1)
     trained("PPO", flow)
     series = flow.series(0, 2)["policy"]
     of_actor = np.array([layer.startswith("actor") for layer in series.layers])
@@ -125,7 +127,7 @@ def test_only_what_the_policy_computes_with_has_an_entropy_gradient():
 
 def test_a_planted_dead_layer_is_named_in_an_agent():
     agent, envs = made("DiscreteSAC")
-    agent.watcher = flow = AgentFlow(every=1)
+    agent.watcher = flow = BatchFlow(every=1)
     agent.critics.params["critic.1.bias"].data.fill_(-50.0)
     list(train(agent, envs, total_timesteps=384, seeds=[0, 1], log_interval=10**6))
     envs.close()
@@ -143,6 +145,36 @@ def test_layers_of_shared_features_lead_to_both_outputs():
     outputs = {names[i] for i in ways[names.index("trunk.0")].outputs}
     assert outputs == {"actor.0", "critic.0"}
     assert sum(layer.n_parameters for layer in layers) == agent.policy.params.values.shape[1]
+
+
+# Classifiers
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch_norm": True, "dropout": 0.2}], ids=["plain", "norm-dropout"])
+def test_watching_changes_no_bit_of_a_classifier(settings):
+    x, y = load_digits(return_X_y=True)
+    flow = BatchFlow(every=5)
+    plain, seen = (
+        EntropicClassifier(ent_coef=0.1, n_epochs=2, n_members=2, batch_size=64, random_state=0, **settings)
+        for _ in range(2)
+    )
+    seen.watcher = flow
+    assert np.array_equal(plain.fit(x / 16, y).predict_proba(x / 16), seen.fit(x / 16, y).predict_proba(x / 16))
+    for member in range(2):
+        series = flow.series(member, 2)["network"]
+        assert series.layers == ("0", "1")
+        assert (series.signals["entropy_norm"] > 0).all()
+        assert {verdict.state for verdict in series.verdicts} == {"healthy"}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_terms_of_a_classifier_sum_to_its_gradient(weighted):
+    x, y = load_digits(return_X_y=True)
+    watcher = Summing()
+    model = EntropicClassifier(ent_coef=0.3, n_epochs=1, dropout=0.2, dtype="float64", random_state=0)
+    model.watcher = watcher
+    model.fit(x / 16, y, sample_weight=1.0 + y if weighted else None)
+    assert max(watcher.errors) < 1e-12
 
 
 # The verbs
