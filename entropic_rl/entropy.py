@@ -27,6 +27,8 @@ from entropic_rl.quadrature import gauss_legendre
 __all__ = [
     "bernoulli_entropy",
     "categorical_entropy",
+    "categorical_entropy_gradient",
+    "categorical_entropy_hvp",
     "categorical_kl",
     "gaussian_entropy",
     "gaussian_kl",
@@ -70,6 +72,35 @@ def categorical_entropy(logits: Tensor, *, mask: Tensor | None = None, temperatu
     if isinstance(temperature, Tensor) or temperature != 1.0:
         z = _tempered(_at_least_float32(z), temperature)
     return _CategoricalEntropy.apply(z).to(logits.dtype)  # type: ignore[no-untyped-call]
+
+
+def categorical_entropy_gradient(logits: Tensor) -> Tensor:
+    """``dH/dz = p (d - E_p d)`` (= -p (log p + H)), ``[..., A] -> [..., A]``; 0 where ``-inf``."""
+    p, centred = _centred_gaps(logits)
+    return p * centred
+
+
+def categorical_entropy_hvp(logits: Tensor, v: Tensor) -> Tensor:
+    """Product of the Hessian of :func:`categorical_entropy` by the logits with ``v``, ``[..., A] -> [..., A]``.
+
+    With the centred gaps ``c = d - E_p d``: ``p [(v - E_p v) (c - 1) - E_p(c v)]``. Where p is uniform the Hessian is
+    ``-(diag(p) - p p^T)``, Fisher's information with a minus; elsewhere it is indefinite.
+
+    Args:
+        logits: ``[..., A]``; ``-inf`` means impossible and gets 0.
+        v: the same shape.
+    """
+    p, centred = _centred_gaps(logits)
+    drift = v - (p * v).sum(-1, keepdim=True)
+    return p * (drift * (centred - 1.0) - (p * centred * v).sum(-1, keepdim=True))
+
+
+def _centred_gaps(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """p and ``d - E_p d``, which is the surprise of each class beyond the mean one, ``[..., A]`` each."""
+    gaps, allowed, _ = _gaps(logits)
+    p = (-gaps).exp().where(allowed, torch.zeros_like(gaps))
+    p = p / p.sum(-1, keepdim=True)
+    return p, gaps - (p * gaps).sum(-1, keepdim=True)
 
 
 def log_probs_entropy(log_p: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def double_copy(module: M, name: str = "module") -> M:
 @contextmanager
 def random_state_kept(module: nn.Module | None = None) -> Iterator[None]:
     """Afterwards every generator is where it was: torch's on the devices of ``module``, NumPy's and Python's."""
-    parameters = [] if module is None else list(module.parameters())
+    parameters = list(module.parameters()) if isinstance(module, nn.Module) else []  # what is none is refused later
     devices = sorted({p.device.index or 0 for p in parameters if p.device.type == "cuda"})
     of_numpy, of_python = np.random.get_state(), random.getstate()
     try:

@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from entropic_rl.diagnostics.copies import double_copy, random_state_kept
+from entropic_rl.diagnostics.copied_loss import CopiedLoss
+from entropic_rl.diagnostics.copies import random_state_kept
 from entropic_rl.diagnostics.differences import STEP, central_difference, relative_error
 from entropic_rl.diagnostics.tables import error_text, number_text, table
-from entropic_rl.errors import ConfigError, first_line
+from entropic_rl.errors import ConfigError
 from entropic_rl.streams import Stream
 
 __all__ = ["GradientCheck", "ParameterCheck", "gradient_check"]
-
-_SAME = 1e-9  # relative difference of two calls from which on a module counts as random
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +106,8 @@ def gradient_check(
         )
     if not 0 <= seed < 2**64:
         raise ConfigError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed}; 0 is the default")
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"module: expected a torch.nn.Module, got {type(module).__name__}; wrap functions in one")
-    if not any(True for _ in module.parameters()):
-        raise ConfigError(f"module: expected parameters to check, got none in {type(module).__name__}; pass the layers "
-                          "that are trained")  # fmt: skip
     with random_state_kept(module), torch.enable_grad():
-        function = _Loss(module, loss, inputs)
+        function = CopiedLoss(module, loss, inputs)
         gradients = function.gradients()
         size = function().detach().abs()
         checks: list[ParameterCheck] = []
@@ -127,91 +121,6 @@ def gradient_check(
             n_checks += len(own)
             checks.append(max(own, key=lambda check: check.relative_error))
     return GradientCheck(worst=tuple(checks), tolerance=tolerance, n_checks=n_checks)
-
-
-class _Loss:
-    """The loss as a function of the parameters of a copy, which begins every call in the same state."""
-
-    def __init__(self, module: nn.Module, loss: Callable[[Tensor], Tensor], inputs: tuple[Any, ...]) -> None:
-        self._module = double_copy(module)
-        self._loss = double_copy(loss, "loss") if isinstance(loss, nn.Module) else loss
-        self._inputs = [_double(x) for x in inputs]
-        self._start = [(t, t.detach().clone()) for t in (*self._module.parameters(), *self._module.buffers())]
-        first, again = float(self().detach()), float(self().detach())
-        if not math.isfinite(first):
-            raise ConfigError(f"loss: expected a finite number, got {first}; look for what overflows or divides by 0")
-        if abs(first - again) > _SAME * max(abs(first), abs(again)):
-            raise ConfigError(
-                f"module: expected the same loss from two calls, got {first:g} and {again:g}; switch randomness off, "
-                "dropout by module.eval()"
-            )
-
-    def __call__(self, name: str = "", shift: Tensor | None = None) -> Tensor:
-        """The loss with ``shift`` added to the parameter ``name``."""
-        with torch.no_grad():
-            for tensor, value in self._start:
-                tensor.copy_(value)
-            if shift is not None:
-                self._module.get_parameter(name).add_(shift)
-        try:
-            with torch.enable_grad():  # in differences, too: some modules differentiate in their forward pass
-                output = self._module(*[x.clone() if isinstance(x, Tensor) else x for x in self._inputs])
-                loss = self._loss(_one_tensor(output))
-        except (RuntimeError, TypeError, IndexError, ValueError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(
-                f"module and loss: expected to run in float64, got {first_line(error)!r}; give a function of the "
-                "output alone, and convert what it holds, such as targets, with .double()"
-            ) from error
-        if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
-            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise ConfigError(f"loss: expected one real number as a tensor, got {got}; take the mean or the sum")
-        return loss.reshape(())
-
-    def gradients(self) -> dict[str, Tensor]:
-        """Autograd's, by the name of the parameter."""
-        named = {name: p for name, p in self._module.named_parameters() if p.requires_grad and p.numel()}
-        if not named:
-            raise ConfigError(
-                "module: expected parameters to check, got only frozen ones; call requires_grad_() on some"
-            )
-        loss = self()
-        found: tuple[Tensor | None, ...] = (None,) * len(named)
-        if loss.requires_grad:
-            try:
-                found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-            except RuntimeError as error:
-                raise ConfigError(
-                    f"module: expected a backward pass, got {first_line(error)!r}; leave out work in place on "
-                    "what gradients need, and make targets float64"
-                ) from error
-        without = [repr(name) for name, gradient in zip(named, found, strict=True) if gradient is None]
-        if without:
-            raise ConfigError(
-                f"loss: expected to depend on every trainable parameter, got none of {', '.join(without[:5])}"
-                f"{' and others' if len(without) > 5 else ''} in it; use them, or freeze them by "
-                "requires_grad_(False)"
-            )
-        return {name: g.detach() for name, g in zip(named, found, strict=True) if g is not None}
-
-
-def _double(x: Any) -> Any:
-    if not isinstance(x, Tensor):
-        return x
-    if x.is_floating_point() and x.dtype.itemsize < 4:
-        kind = str(x.dtype).removeprefix("torch.")
-        raise ConfigError(f"inputs: expected float32 or float64, got {kind}; convert them with .float()")
-    return x.detach().to(torch.float64 if x.is_floating_point() else x.dtype, copy=True)
-
-
-def _one_tensor(output: Any) -> Tensor:
-    if isinstance(output, Tensor):
-        return output
-    raise ConfigError(
-        f"module: expected one tensor as its output, got {type(output).__name__}; wrap the module so that it returns "
-        "what the loss needs"
-    )
 
 
 def _directions(gradient: Tensor, stream: Stream, n_directions: int, n_entries: int) -> Iterator[tuple[str, Tensor]]:
@@ -229,7 +138,7 @@ def _directions(gradient: Tensor, stream: Stream, n_directions: int, n_entries: 
 
 
 def _compare(
-    function: _Loss, name: str, along: str, direction: Tensor, gradient: Tensor, *, size: Tensor, step: float,
+    function: CopiedLoss, name: str, along: str, direction: Tensor, gradient: Tensor, *, size: Tensor, step: float,
     tolerance: float,
 ) -> ParameterCheck:  # fmt: skip
     got = (gradient * direction).sum()
