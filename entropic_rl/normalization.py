@@ -70,6 +70,13 @@ class ObservationNormalizer:
         mean, var = (x.repeat(1, self._frames).unsqueeze(1) for x in (self.statistics.mean, self.statistics.var))
         return ((obs - mean) / (var + 1e-8).sqrt()).clamp(-10.0, 10.0).to(obs.dtype)
 
+    def take(self, rows: Tensor) -> ObservationNormalizer:
+        """Copies of ``rows [T]`` of the runs, as often as they are named."""
+        own = self.statistics
+        twin = ObservationNormalizer(len(rows), own.mean.shape[1] * self._frames, self._frames, device=own.mean.device)
+        twin.statistics.load_state_dict({name: x[rows] for name, x in own.state_dict().items()})
+        return twin
+
 
 class RewardNormalizer:
     """Rewards divided by the running standard deviation of the discounted return, clipped to [-10, 10], per run.

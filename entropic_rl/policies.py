@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -221,6 +222,14 @@ class ActorCritic:
             statistics = self.normalizer.statistics.state_dict()
             state |= {f"obs_statistics.{name}": tensor for name, tensor in statistics.items()}
         return state
+
+    def take(self, rows: Tensor) -> ActorCritic:
+        """Copies of ``rows [T]`` of the runs, as often as they are named, a policy of T runs."""
+        twin = copy.copy(self)
+        twin.params = self.params.take(rows, self.params.values.dtype)
+        twin.normalizer = None if self.normalizer is None else self.normalizer.take(rows)
+        twin.temperature = None if self.temperature is None else self.temperature[rows]
+        return twin
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave.

@@ -116,6 +116,7 @@ MAY_IMPORT = {
     "plots.chain_rule": {"diagnostics", "errors", "plots"},
     "plots.one_weight": {"plots"},
     "plots.range_test": {"errors", "plots"},
+    "plots.landscape": {"errors", "plots"},
     "plots.robustness": {"errors", "plots"},
     "plots.estimates": {"errors", "plots"},
     "plots.studies": {"errors", "plots"},
@@ -161,6 +162,7 @@ MAY_IMPORT = {
     },  # their settings, which are free of torch
     "resolve": {"agents", "cell", "config", "environments", "errors", "families", "flags", "presets", "sb3", "spaces"},
     "optimality": CORE | MACHINERY | {"envs"},  # the oracle
+    "landscape": CORE | MACHINERY | {"envs", "errors"},
     "recording": CORE | MACHINERY | BASE | LOOP,
     "flags": {"errors", "config"},
     "classifier_flags": {"config", "errors", "flags", "run_directory"},
@@ -177,7 +179,7 @@ MAY_IMPORT = {
     "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "diagnosis"},  # their settings
     "compare": BASE
     | LOOP
-    | {"agents", "allocation", "compare", "conv_layers", "flags", "resolve", "runs", "sb3", "spaces"},
+    | {"agents", "allocation", "compare", "conv_layers", "flags", "landscape", "resolve", "runs", "sb3", "spaces"},
     "sb3": CORE | MACHINERY | BASE | LOOP | {"agents", "runs", "sb3"},
     "testing": CORE | MACHINERY | BASE | {"agents", "environments"},
     "agents.sb3": {"sb3"},  # a door: what people who train with it import
@@ -192,7 +194,8 @@ TORCH_FREE = {
     "errors", "schedules", "families", "presets", "config", "classifier_flags", "flags", "spaces", "environments",
     "run_directory",
     "cli",
-    "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_environments",
+    "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_curvature",
+    "benchmarks.cli_environments",
     "benchmarks.cli_few_labels", "benchmarks.cli_mathematics", "benchmarks.cli_robustness", "benchmarks.cli_studies",
     "compare", "benchmarks",
     "envs", "cell", "resolve",

@@ -304,7 +304,7 @@ def test_comparison_whose_workers_were_all_killed_keeps_what_they_left(stand_in,
 
 
 def test_report_that_cannot_be_made_costs_no_run(stand_in, tmp_path, monkeypatch):
-    def read_report(plan, out):
+    def read_report(plan, out, **_):
         raise RunDirectoryError("cannot read it")
 
     stand_in(LEAVING, "-I", "-S")

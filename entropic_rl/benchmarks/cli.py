@@ -13,6 +13,7 @@ from typing import Any
 from entropic_rl.agents.config import AGENT_CONFIGS, PPOConfig
 from entropic_rl.allocation import keep_freed_memory
 from entropic_rl.benchmarks import cli_active as active
+from entropic_rl.benchmarks import cli_curvature as curvature
 from entropic_rl.benchmarks import cli_environments as environments
 from entropic_rl.benchmarks import cli_few_labels as few_labels
 from entropic_rl.benchmarks import cli_mathematics as mathematics
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     robustness.add(choices)
     few_labels.add(choices)
     studies.add(choices)
+    curvature.add(choices)
     try:
         args = parser.parse(words)
         if getattr(args, "show_config", False):
@@ -248,6 +250,7 @@ def _memory(_: Namespace) -> int:
 
 _MEASUREMENTS = {
     **environments.MEASUREMENTS,
+    **curvature.MEASUREMENTS,
     **few_labels.MEASUREMENTS,
     **mathematics.MEASUREMENTS,
     **active.MEASUREMENTS,

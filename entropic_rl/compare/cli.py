@@ -64,6 +64,7 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
         raise RunDirectoryError(f"{args.out} holds a comparison already: {prog} resume {args.out} goes on with it")
     check_run_directory(args.out)
     _check(plan)
+    _check_landscape(plan, args)
     if len(plan.seeds) < 2:
         print(f"{prog}: warning: one seed shows no spread; give --seeds 4 or more", file=sys.stderr)
     if args.progress and any(preset_for(agent, args.preset, env) for agent, env in plan.bases):
@@ -119,7 +120,8 @@ def summary(prog: str, arguments: Sequence[str]) -> int:
         plan = replace(plan, threshold=args.threshold)
     if args.baseline is not None:
         plan = replace(plan, baseline=args.baseline).checked()
-    _report(plan, args.out)
+    _check_landscape(plan, args)
+    _report(plan, args.out, landscape=args.landscape)
     return 0
 
 
@@ -152,14 +154,14 @@ def _train_and_report(prog: str, plan: Plan, args: Namespace) -> int:
             f"{prog.split(' ', maxsplit=1)[0]}: what finished is kept; go on with: resume {args.out}", file=sys.stderr
         )
         raise
-    _report(plan, args.out, track=True)
+    _report(plan, args.out, track=True, landscape=getattr(args, "landscape", False))
     return 1 if n_failed else 0
 
 
-def _report(plan: Plan, out: Path, *, track: bool = False) -> None:
+def _report(plan: Plan, out: Path, *, track: bool = False, landscape: bool = False) -> None:
     from entropic_rl.compare.report import print_report, read_report, track_report, write_report
 
-    report = read_report(plan, out)
+    report = read_report(plan, out, landscape=landscape)
     write_report(report, out)
     print_report(report, out)
     if track:
@@ -237,6 +239,8 @@ def _add_analysis(parser: Parser) -> None:
     group.add_argument("--threshold", type=float, metavar="X", help="return that counts as learned [the env's own]")
     group.add_argument("--baseline", metavar="GROUP",
                        help="group the others are compared with [coefficient 0, or the first]")  # fmt: skip
+    group.add_argument("--landscape", action="store_true",
+                       help="draw the objective around the policies, on environments that are batched")  # fmt: skip
 
 
 def _plan(agents: Sequence[str], args: Namespace) -> Plan:
@@ -263,6 +267,13 @@ def _check(plan: Plan) -> None:
         for run, config in plan.bases.values():
             check_environment(run, config)
             check_device(run.device)
+
+
+def _check_landscape(plan: Plan, args: Namespace) -> None:
+    if args.landscape:
+        from entropic_rl.compare.landscape import check_landscape
+
+        check_landscape(plan)
 
 
 def _further_values(parser: Parser, words: Sequence[str]) -> dict[str, Any]:

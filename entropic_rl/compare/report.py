@@ -65,8 +65,8 @@ class Report:
         return f"{_agent_names(agents)} on {envs}: {compared}"
 
 
-def read_report(plan: Plan, out: Path) -> Report:
-    """Numbers of a comparison from its directories.
+def read_report(plan: Plan, out: Path, *, landscape: bool = False) -> Report:
+    """Numbers of a comparison from its directories; ``landscape`` loads policies and draws the objective around them.
 
     Raises:
         RunDirectoryError: no run has finished.
@@ -86,6 +86,11 @@ def read_report(plan: Plan, out: Path) -> Report:
         raise RunDirectoryError(f"no run of {out} has finished ({reasons}): expected at least one; resume it")
     prefixes = [f"e{i}-" if len(sections) > 1 else "" for i in range(len(sections))]
     drawn = {section.env: pictures(section, prefix) for section, prefix in zip(sections, prefixes, strict=True)}
+    if landscape:
+        from entropic_rl.compare.landscape import landscape_picture
+
+        for section, prefix in zip(sections, prefixes, strict=True):
+            drawn[section.env].append(landscape_picture(section, prefix))
     return Report(plan, outcomes, sections, read_sessions(out), drawn)
 
 
