@@ -12,7 +12,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -116,8 +118,13 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--device", default="cpu", metavar="NAME", help="auto, cpu, cuda or cuda:N [cpu]")
     parser.add_argument("--render", action="store_true", help="show the episodes in a window")
     parser.add_argument("--video", type=Path, metavar="DIR", help="write one mp4 per episode into DIR")
+    parser.add_argument("--suggest-ent-coef", nargs="?", type=float, const=0.1, metavar="SHARE",
+                        help="propose a coefficient instead: that at which the entropy's gradient is SHARE of the "
+                        "task's [0.1]")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     args = parser.parse(arguments)
+    if args.suggest_ent_coef is not None:
+        return _suggest(args)
     if args.episodes < 1:
         raise ConfigError(f"--episodes: expected at least 1, got {args.episodes}")
     if args.max_steps < 1:
@@ -153,6 +160,20 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
             f"{'stochastic' if args.stochastic else 'deterministic'} episodes "
             f"(95 % interval of the mean [{low:.2f}, {high:.2f}])"
         )
+    return 0
+
+
+def _suggest(args: Namespace) -> int:
+    """Print the coefficient that the gradients of a run propose."""
+    if args.render or args.video or args.env or args.stochastic:
+        raise ConfigError(
+            "--suggest-ent-coef: expected no --env, --stochastic, --render or --video beside it; it samples actions on "
+            "the environment of the training"
+        )
+    from entropic_rl.suggest import suggest_ent_coef
+
+    found = suggest_ent_coef(args.run_dir, share=args.suggest_ent_coef, seed=args.seed)
+    print(json.dumps(asdict(found)) if args.json else found)
     return 0
 
 

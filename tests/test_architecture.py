@@ -162,6 +162,7 @@ MAY_IMPORT = {
     },  # their settings, which are free of torch
     "resolve": {"agents", "cell", "config", "environments", "errors", "families", "flags", "presets", "sb3", "spaces"},
     "optimality": CORE | MACHINERY | {"envs"},  # the oracle
+    "suggest": CORE | MACHINERY | BASE | LOOP | {"agents", "calibration", "diagnostics", "suggest", "supervised"},
     "landscape": CORE | MACHINERY | {"envs", "errors"},
     "recording": CORE | MACHINERY | BASE | LOOP,
     "flags": {"errors", "config"},

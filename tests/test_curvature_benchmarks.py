@@ -2,7 +2,7 @@
 
 import pytest
 
-from entropic_rl.benchmarks import curvature, landscape
+from entropic_rl.benchmarks import curvature, landscape, suggest
 from entropic_rl.benchmarks.cli import main
 
 
@@ -12,6 +12,7 @@ def table(capsys):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
+@pytest.mark.slow
 def test_curvature_is_measured_at_three_points_of_every_coefficient(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(curvature, "_SIZES", (64, 2, 10))
     monkeypatch.setattr(curvature, "_PROBES", 6)
@@ -25,6 +26,7 @@ def test_curvature_is_measured_at_three_points_of_every_coefficient(monkeypatch,
     assert picture.stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_landscapes_are_measured_before_and_after_training(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(landscape._PPO, "total_timesteps", 512)
     assert main(["landscape", "--cases", "Chain", "--seeds", "4", "--directions", "5", "--ent-coef", "0", "1"]) == 0
@@ -42,8 +44,24 @@ def test_landscapes_are_measured_before_and_after_training(monkeypatch, tmp_path
         ["curvature", "--ent-coef", "0", "1", "--picture", "x.svg"],
         ["landscape", "--cases", "Nowhere"],
         ["landscape", "--seeds", "5"],
+        ["suggest-ent-coef", "--cases", "Nowhere"],
+        ["suggest-ent-coef", "--shares", "0"],
     ],
 )
 def test_measurements_of_nothing_are_refused(words, capsys):
     assert main(words) == 2
     assert "expected" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_suggestions_are_held_to_a_grid(monkeypatch, capsys):
+    monkeypatch.setitem(suggest.CASES, "RiverSwim", ("entropic_rl/RiverSwim-v0", 1024))
+    monkeypatch.setattr(suggest.agent_rows, "__defaults__", ((0.0, 0.1),))
+    monkeypatch.setattr(suggest.classifier_rows, "__defaults__", ((0.0, 0.3),))
+    monkeypatch.setattr(suggest, "NOISE", (0.3,))
+    monkeypatch.setattr(suggest, "_EPOCHS", 3)
+    words = ["suggest-ent-coef", "--cases", "RiverSwim", "digits", "--seeds", "2", "--shares", "0.1", "1"]
+    assert main(words) == 0
+    rows = table(capsys)
+    assert [row[1] for row in rows] == ["0.1", "1"] * 2
+    assert all(row[-1].endswith("of 3") for row in rows)

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from entropic_rl.allocation import keep_freed_memory
 from entropic_rl.errors import ConfigError
 
 __all__ = ["MEASUREMENTS", "add"]
@@ -26,6 +27,12 @@ def add(choices: Any) -> None:
     landscape.add_argument("--ent-coef", nargs="+", type=float, dest="ent_coefs", metavar="X",
                            default=[0.0, 0.01, 0.1, 1.0], help="[0 0.01 0.1 1]")  # fmt: skip
     landscape.add_argument("--picture", type=Path, metavar="FILE", help="SVG of a plane of the first case, and stop")
+    suggest = choices.add_parser("suggest-ent-coef", help="suggested coefficients beside the best of a grid")
+    suggest.add_argument("--cases", nargs="+", metavar="NAME", help="environments, or digits [all]")
+    suggest.add_argument("--seeds", type=int, default=10, metavar="N", help="trainings of each coefficient [10]")
+    suggest.add_argument(
+        "--shares", nargs="+", type=float, default=[0.03, 0.1, 0.3], metavar="X", help="[0.03 0.1 0.3]"
+    )
 
 
 def _curvature(args: Namespace) -> int:
@@ -60,6 +67,7 @@ def _landscape(args: Namespace) -> int:
         raise ConfigError(f"--cases: expected some of {', '.join(map(repr, CASES))}, got {unknown[0]!r}")
     if args.seeds < 4 or args.seeds % 2 or args.directions < 1:
         raise ConfigError("--seeds: expected an even number from 4, --directions: at least 1")
+    keep_freed_memory()
     torch.set_num_threads(1)
     if args.picture is not None:
         draw_landscapes(args.picture, cases[0], args.ent_coefs)
@@ -71,4 +79,32 @@ def _landscape(args: Namespace) -> int:
     return 0
 
 
-MEASUREMENTS = {"curvature": _curvature, "landscape": _landscape}
+def _suggest(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks.suggest import CASES, NOISE, agent_rows, classifier_rows
+
+    known = [*CASES, "digits"]
+    cases = args.cases or known
+    unknown = [name for name in cases if name not in known]
+    if unknown:
+        raise ConfigError(f"--cases: expected some of {', '.join(map(repr, known))}, got {unknown[0]!r}")
+    if args.seeds < 2 or not all(0.0 < share < float("inf") for share in args.shares):
+        raise ConfigError("--seeds: expected at least 2, --shares: numbers above 0")
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    print(
+        "| case | share | suggested: median (all) | score there | the grid's best | score at 0 | the grid's worst "
+        "| regret | rank |"
+    )
+    print("|" + " --- |" * 9)
+    for case in cases:
+        if case == "digits":
+            for noise in NOISE:
+                print("\n".join(classifier_rows(noise, args.seeds, args.shares)), flush=True)
+        else:
+            print("\n".join(agent_rows(case, args.seeds, args.shares)), flush=True)
+    return 0
+
+
+MEASUREMENTS = {"curvature": _curvature, "landscape": _landscape, "suggest-ent-coef": _suggest}
