@@ -118,9 +118,9 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--device", default="cpu", metavar="NAME", help="auto, cpu, cuda or cuda:N [cpu]")
     parser.add_argument("--render", action="store_true", help="show the episodes in a window")
     parser.add_argument("--video", type=Path, metavar="DIR", help="write one mp4 per episode into DIR")
-    parser.add_argument("--suggest-ent-coef", nargs="?", type=float, const=0.1, metavar="SHARE",
+    parser.add_argument("--suggest-ent-coef", nargs="?", type=float, const=0.03, metavar="SHARE",
                         help="propose a coefficient instead: that at which the entropy's gradient is SHARE of the "
-                        "task's [0.1]")  # fmt: skip
+                        "task's [0.03]")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     args = parser.parse(arguments)
     if args.suggest_ent_coef is not None:

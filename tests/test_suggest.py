@@ -16,7 +16,7 @@ from entropic_rl.errors import ConfigError
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.resolve import layered
 from entropic_rl.spaces import action_spec, observation_spec
-from entropic_rl.suggest import suggest_ent_coef
+from entropic_rl.suggest import SHARE, suggest_ent_coef
 from entropic_rl.suggest.evidence import GradientNorms, norms_of, suggestion
 from entropic_rl.suggest.runs import measure_policy
 from entropic_rl.vector import EnvBatch
@@ -122,13 +122,15 @@ def test_a_run_directory_gives_a_suggestion_with_its_evidence(run, capsys):
     found = suggest_ent_coef(run, n_batches=4)
     assert 0.0 < found.low <= found.ent_coef <= found.high
     assert found.ent_coef == suggest_ent_coef(run, n_batches=4).ent_coef
-    assert suggest_ent_coef(run, n_batches=4, share=0.2).ent_coef == pytest.approx(2 * found.ent_coef)
+    assert suggest_ent_coef(run, n_batches=4, share=2 * SHARE).ent_coef == pytest.approx(2 * found.ent_coef)
     capsys.readouterr()
     assert main([str(run), "--suggest-ent-coef"], verb="evaluate") == 0
     told = capsys.readouterr().out
     assert all(text in told for text in ("ppo on entropic_rl/Catch-v0", "actor.0", "in place of 0.0", "--ent-coef 0"))
     assert main([str(run), "--suggest-ent-coef", "0.3", "--json"], verb="evaluate") == 0
     assert json.loads(capsys.readouterr().out)["share"] == 0.3
+    assert main([str(run), "--suggest-ent-coef", "--json"], verb="evaluate") == 0
+    assert json.loads(capsys.readouterr().out)["share"] == SHARE
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_norms_of_a_linear_classifier_are_those_taken_by_hand():
     data = load("wine")
     X = (data.X - data.X.mean(0)) / data.X.std(0)
     classifier = small_classifier(net_arch=(), batch_size=None)
-    found = suggest_ent_coef(classifier, X, data.y, n_batches=2, seed=3)
+    found = suggest_ent_coef(classifier, X, data.y, n_batches=2, seed=3, share=0.1)
     from sklearn.model_selection import StratifiedKFold
 
     ratios = []
