@@ -66,8 +66,8 @@ def suggest_ent_coef(
         return suggestion(norms, share, source.ent_coef, type(source).__name__)
     if not isinstance(source, str | Path):
         raise ConfigError(
-            f"source: expected a run directory or an EntropicClassifier, got {type(source).__name__}; save the agent's "
-            "run, or take benchmark.py landscape for others"
+            f"source: expected a run directory or an EntropicClassifier, got {type(source).__name__}; pass a "
+            "--run-dir, or measure a policy in memory by suggest.runs.measure_policy"
         )
     cell = read_cell(Path(source))
     return suggestion(
