@@ -176,6 +176,16 @@ def test_steps_are_never_given_to_wandb_as_its_own_step(tmp_path, runs):
     assert runs[0].rows == [ROWS[0]]
 
 
+def test_figures_of_a_run_go_to_wandb_as_html(tmp_path, runs):
+    recorder = Recorder(tmp_path / "run", {}, tracking(wandb_mode="offline"))
+    recorder.show({})
+    recorder.show({"gradient_flow": "<svg></svg>"})
+    recorder.close()
+    [row] = runs[0].rows
+    assert list(row) == ["figure/gradient_flow"]
+    assert row["figure/gradient_flow"].html == "<svg></svg>"
+
+
 def test_trouble_while_logging_to_a_mirror_does_not_cost_the_run(tmp_path, runs, monkeypatch):
     recorder = Recorder(tmp_path / "run", {}, tracking(wandb_mode="offline"))
 
