@@ -273,6 +273,8 @@ def test_bad_input_of_transfer_is_refused(source):
         pretrained_body(NearestCentroid())
     with pytest.raises(ConfigError, match="of a module of your own pass its layers"):
         pretrained_body(EntropicClassifier(module=nn.Linear, n_epochs=1).fit(X, Y))
+    with pytest.raises(ConfigError, match="no prelu"):
+        pretrained_body(EntropicClassifier(activation="prelu", n_epochs=1).fit(X, Y))
     body = pretrained_body(source)
     with pytest.raises(ConfigError, match="n_frozen: expected 0 to 2, the hidden layers of the body, got 3"):
         body.with_head(3)
