@@ -62,7 +62,7 @@ def write_report(
     }
     page = render_page(
         title=_title(request),
-        subtitle=f"{found.data}. {len(found.series)} values x {request.seeds} seeds",
+        subtitle=f"{found.data}. {found.n_runs:,} trainings, {request.seeds} seed{'s' if request.seeds > 1 else ''}",
         sections=[section],
         cost=_cost(found, request),
         command=command_line(command),
