@@ -22,7 +22,7 @@ def add(choices: Any) -> None:
     flow = choices.add_parser("gradient-flow", help="planted faults, false alarms, cost of looking; one thread")
     flow.add_argument("--seeds", type=int, default=10, metavar="N", help="networks of each kind [10]")
     flow.add_argument("--steps", type=int, default=500, metavar="N", help="gradient steps of healthy networks [500]")
-    flow.add_argument("--rounds", type=int, default=7, metavar="N", help="timings with and without looking [7]")
+    flow.add_argument("--rounds", type=int, default=21, metavar="N", help="timings with and without looking [21]")
     flow.add_argument(
         "--pictures", type=Path, metavar="DIR", help="write gradient_flow_deep.svg and gradient_parts.svg"
     )
@@ -195,7 +195,7 @@ def _gradient_flow(args: Namespace) -> int:
         print(architecture_row(name, args.seeds, args.steps), flush=True)
     print("\n| network | time that looking takes, median | range | same bits |\n| --- | --- | --- | --- |")
     for name in HEALTHY:
-        print(cost_row(name, args.steps, args.rounds), flush=True)
+        print(cost_row(name, args.rounds), flush=True)
     if args.pictures is not None:
         draw_deep(args.pictures / "gradient_flow_deep.svg", n_steps=args.steps)
         draw_parts(args.pictures / "gradient_parts.svg", n_steps=args.steps)

@@ -93,9 +93,12 @@ def architecture_row(name: str, n_seeds: int, n_steps: int) -> str:
     )
 
 
-def cost_row(name: str, n_steps: int, n_rounds: int) -> str:
-    """CPU time of training under observation over that without, at the default interval; whether bits agree."""
-    ratios, same = [], True
+def cost_row(name: str, n_rounds: int) -> str:
+    """CPU time of training under observation over that without, at the default interval; whether bits agree.
+
+    Many short trainings of four looks each, in turn: what others do on the machine disturbs both alike.
+    """
+    ratios, same, n_steps = [], True, 4 * (DEFAULT_EVERY | 1)
     for seed in range(n_rounds):
         times, weights = {}, {}
         for every in (None, DEFAULT_EVERY) if seed % 2 else (DEFAULT_EVERY, None):

@@ -85,7 +85,7 @@ def _draw(ax: Any, m: _Map, steps: np.ndarray, values: np.ndarray) -> None:
 
 def _paint(ax: Any, m: _Map, edges: np.ndarray, values: np.ndarray, norm: Normalize) -> Any:
     image = ax.pcolormesh(edges, np.arange(values.shape[1] + 1), np.ma.masked_invalid(values.T), norm=norm,
-                          cmap=_COLOURS[m.scale], antialiased=False, linewidth=0)  # fmt: skip
+                          cmap=_COLOURS[m.scale], rasterized=True, antialiased=False)  # fmt: skip
     ax.invert_yaxis()
     ax.grid(visible=False)
     ax.tick_params(axis="y", length=0)
@@ -117,7 +117,8 @@ def _norm(m: _Map, values: np.ndarray) -> Normalize:
 
 def _columns(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Edges of at most 60 columns ``[C + 1]`` and their medians ``[C, L]``; a single look is one column."""
-    groups = np.array_split(np.arange(len(steps)), min(len(steps), _MOST))
+    size = -(-len(steps) // _MOST)  # looks in a column
+    groups = [np.arange(i, min(i + size, len(steps))) for i in range(0, len(steps), size)]
     medians = np.stack([_median(values[group]) for group in groups])
     starts = np.array([steps[group[0]] for group in groups], dtype=float)
     width = float(starts[-1] - starts[0]) / max(len(starts) - 1, 1) or 1.0
