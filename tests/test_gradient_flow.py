@@ -422,7 +422,21 @@ def cross_entropy(z):
         (nn.LazyLinear(3), cross_entropy, rows(4, 16), "lazy"),
         ("text", cross_entropy, rows(4, 16), "expected a torch.nn.Module, got str"),
     ],
-    ids=str,
+    ids=[
+        "no parameters",
+        "frozen",
+        "half module",
+        "half input",
+        "vector loss",
+        "float loss",
+        "constant loss",
+        "wrong input",
+        "wrong output",
+        "tuple",
+        "in place",
+        "lazy",
+        "no module",
+    ],
 )
 def test_bad_input_is_refused_in_one_sentence(module, loss, x, match):
     with pytest.raises(ConfigError, match=match) as caught:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from entropic_rl.errors import ConfigError
-from entropic_rl.plots.style import COLOURS, figure, series_look, tag
+from entropic_rl.plots.style import COLOURS, Estimate, figure, series_look, tag
 
 __all__ = ["plot_estimate_curves", "plot_estimates"]
 
@@ -15,19 +15,10 @@ _GREY = "#777777"
 _LIGHT = 0.15
 
 
-class _Estimate(Protocol):
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-
-
 def plot_estimate_curves(
     file: Path | IO[str],
     x: Sequence[float],
-    curves: Mapping[str, Sequence[_Estimate]],
+    curves: Mapping[str, Sequence[Estimate]],
     *,
     xlabel: str,
     ylabel: str,
@@ -61,7 +52,7 @@ def plot_estimate_curves(
 
 
 def plot_estimates(
-    file: Path | IO[str], panels: Mapping[str, Mapping[str, _Estimate]], *, xlabel: str, level: float = 0.0
+    file: Path | IO[str], panels: Mapping[str, Mapping[str, Estimate]], *, xlabel: str, level: float = 0.0
 ) -> None:
     """Dots with their intervals below each other, a panel beside another; where the level lies decides their colour.
 

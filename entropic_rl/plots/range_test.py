@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from entropic_rl.errors import ConfigError
-from entropic_rl.plots.style import COLOURS, figure, tag
+from entropic_rl.plots.style import COLOURS, Estimate, figure, tag
 
 __all__ = ["plot_range_test"]
 
 _TOP = 2.0  # times the first loss, that is shown
 
 
-class _Estimate(Protocol):
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-
-
 def plot_range_test(
     file: Path | IO[str],
     curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
-    marks: Mapping[str, _Estimate],
+    marks: Mapping[str, Estimate],
 ) -> None:
     """A line per run, and rates that were read off as marks with their intervals.
 

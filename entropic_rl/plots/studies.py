@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from entropic_rl.errors import ConfigError
-from entropic_rl.plots.style import draw_level, figure, series_look, tag
+from entropic_rl.plots.style import Estimate, draw_level, figure, series_look, tag
 
 __all__ = ["Series", "plot_study"]
 
@@ -21,15 +21,6 @@ _GREY = "#555555"
 _LETTERS = 30  # of all names below an axis, from which on they are slanted
 _NEAR = 6.0  # times the largest mean, up to which a level is worth its room
 _FAR = 8.0  # largest over smallest number, from which on an axis is logarithmic
-
-
-class _Estimate(Protocol):
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +37,7 @@ class Series:
 
     name: str
     scores: Mapping[str, ArrayLike]
-    estimates: Mapping[str, _Estimate]
+    estimates: Mapping[str, Estimate]
     curve: ArrayLike
     diverged: int = 0
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import matplotlib as mpl
 import numpy as np
@@ -16,6 +16,7 @@ __all__ = [
     "BESIDE",
     "COLOURS",
     "STYLES",
+    "Estimate",
     "draw_ceiling",
     "draw_level",
     "figure",
@@ -49,6 +50,22 @@ _LOOK = {
     "svg.fonttype": "none",
     "svg.hashsalt": "entropic_rl",
 }
+
+
+class Estimate(Protocol):
+    """A number with its interval."""
+
+    @property
+    def value(self) -> float:
+        """The number."""
+
+    @property
+    def low(self) -> float:
+        """Where its interval begins."""
+
+    @property
+    def high(self) -> float:
+        """Where it ends."""
 
 
 def series_look(i: int, n: int) -> dict[str, Any]:
