@@ -37,10 +37,13 @@ class EntropicClassifier(ProbabilisticClassifier):
         net_arch: hidden layer widths.
         activation: ``tanh``, ``relu``, ``leaky_relu``, ``prelu``, ``elu``, ``gelu``, ``silu`` or ``sigmoid``.
         batch_norm: normalise hidden layers over minibatches.
+        layer_norm: normalise hidden layers over their units instead.
         dropout: share of hidden units dropped in training.
         optimizer: ``adam``, ``adamw``, ``rmsprop``, ``sgd``, or ``lbfgs`` with all rows at once.
         learning_rate: step size, or a schedule such as ``"cosine:0.01:0"``.
         momentum: of sgd.
+        weight_decay: of adamw.
+        initialisation: of weights: orthogonal, glorot, he or uniform.
         n_epochs: passes over the data, at most.
         batch_size: rows per minibatch; None for all.
         l1: weight of the sum of the weights' magnitudes.
@@ -79,10 +82,13 @@ class EntropicClassifier(ProbabilisticClassifier):
         net_arch: Sequence[int] = (64,),
         activation: str = "relu",
         batch_norm: bool = False,
+        layer_norm: bool = False,
         dropout: float = 0.0,
         optimizer: str = "adam",
         learning_rate: float | str = 1e-3,
         momentum: float = 0.9,
+        weight_decay: float = 0.01,
+        initialisation: str = "orthogonal",
         n_epochs: int = 100,
         batch_size: int | None = 32,
         l1: float = 0.0,
@@ -109,10 +115,13 @@ class EntropicClassifier(ProbabilisticClassifier):
             net_arch=net_arch,
             activation=activation,
             batch_norm=batch_norm,
+            layer_norm=layer_norm,
             dropout=dropout,
             optimizer=optimizer,
             learning_rate=learning_rate,
             momentum=momentum,
+            weight_decay=weight_decay,
+            initialisation=initialisation,
             n_epochs=n_epochs,
             batch_size=batch_size,
             l1=l1,

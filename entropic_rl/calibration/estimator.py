@@ -50,10 +50,13 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         net_arch: Sequence[int] = (64,),
         activation: str = "relu",
         batch_norm: bool = False,
+        layer_norm: bool = False,
         dropout: float = 0.0,
         optimizer: str = "adam",
         learning_rate: float | str = 1e-3,
         momentum: float = 0.9,
+        weight_decay: float = 0.01,
+        initialisation: str = "orthogonal",
         n_epochs: int = 100,
         batch_size: int | None = 32,
         l1: float = 0.0,
@@ -76,10 +79,12 @@ class EntropicEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.net_arch = net_arch
         self.activation = activation
         self.batch_norm = batch_norm
+        self.layer_norm = layer_norm
         self.dropout = dropout
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.momentum = momentum
+        self.weight_decay, self.initialisation = weight_decay, initialisation
         self.n_epochs = n_epochs
         self.batch_size = batch_size
         self.l1 = l1
