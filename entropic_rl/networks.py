@@ -112,6 +112,9 @@ class ParameterRows:
     def __getitem__(self, name: str) -> Tensor:
         return self._views[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._views
+
     def backward(self, loss: Tensor) -> None:
         """Differentiate ``loss [R]`` into ``grads``; each row gets the gradient of its own run's loss.
 

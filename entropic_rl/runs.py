@@ -77,8 +77,7 @@ def train_cells(
         wrappers=run.env_wrappers,
         device=device,
     )
-    envs, meter, agent = _set_up(agent_class, cells, make_envs, device)
-    diagnosis = Diagnosis(agent, cells) if run.diagnose else Undiagnosed()
+    envs, meter, agent, diagnosis = _set_up(agent_class, cells, make_envs, device)
     examiner = _Examiner(agent.policy, cells, make_envs, envs)
     interval = log_interval(run, agent.steps_per_update * run.n_envs)
     recorders = [open_recorder(cell, job_type) for cell in cells]
@@ -141,8 +140,8 @@ def load_device(name: str) -> torch.device:
 
 def _set_up(
     agent_class: Any, cells: Sequence[Cell], make_envs: Any, device: torch.device
-) -> tuple[EnvBatch, ExplorationMeter | None, Agent]:
-    """Environments, meter and agent of the cells; if one cannot be made, nothing is left open."""
+) -> tuple[EnvBatch, ExplorationMeter | None, Agent, Diagnosis | Undiagnosed]:
+    """Environments, meter, agent and its watcher of the cells; if one cannot be made, nothing is left open."""
     run, config = cells[0].run, cells[0].config
     vector_env = make_envs(len(cells) * run.n_envs)
     try:
@@ -164,7 +163,8 @@ def _set_up(
             n_envs=run.n_envs,
             device=device,
         )
-        return envs, _make_meter(run, envs, action, device), agent
+        diagnosis = Diagnosis(agent, cells) if run.diagnose else Undiagnosed()
+        return envs, _make_meter(run, envs, action, device), agent, diagnosis
     except BaseException:
         vector_env.close()
         raise

@@ -2,21 +2,26 @@
 
 import json
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import SyncVectorEnv
 from sklearn.datasets import load_digits
 
 from entropic_rl import agents
-from entropic_rl.agents.config import action_head
+from entropic_rl.agents.config import PPOConfig, action_head
 from entropic_rl.calibration import EntropicClassifier
+from entropic_rl.cell import Cell
 from entropic_rl.cli import main
+from entropic_rl.config import RunConfig
 from entropic_rl.diagnosis import sentences
 from entropic_rl.diagnostics.batch_flow import BatchFlow, layers_of
 from entropic_rl.environments import make_vector_env
-from entropic_rl.errors import RunDirectoryError
+from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.run_directory import read_metrics
+from entropic_rl.runs import train_cells
 from entropic_rl.spaces import observation_spec
 from entropic_rl.training import train
 from entropic_rl.vector import EnvBatch
@@ -230,6 +235,21 @@ def test_a_comparison_lays_gradients_side_by_side(tmp_path):
     assert "actor.2" in drawing
     assert "critic" not in drawing  # the entropy has no gradient there
     assert "ent_coef 0.02" in drawing  # nor without a weight
+
+
+def test_an_agent_that_announces_nothing_is_refused_and_its_environments_are_closed(tmp_path, monkeypatch):
+    closed = []
+    cell = Cell("ppo", RunConfig(env="CartPole-v1", env_backend="sync", diagnose=True), PPOConfig(), tmp_path / "run")
+
+    def silent(*args, **kwargs):
+        return SimpleNamespace(policy=None)
+
+    close = SyncVectorEnv.close
+    monkeypatch.setattr(SyncVectorEnv, "close", lambda self, **options: (closed.append(1), close(self, **options)))
+    with pytest.raises(ConfigError, match="expected an agent that announces its gradient steps"):
+        train_cells(silent, [cell])
+    assert closed
+    assert not (tmp_path / "run").exists()
 
 
 def test_agents_of_others_say_that_they_cannot_be_watched(tmp_path, capsys):

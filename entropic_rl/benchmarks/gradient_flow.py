@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from entropic_rl.benchmarks.architectures import HEALTHY, ByPixel, accuracy, batches, fit, perceptron
-from entropic_rl.diagnostics.flow import DEFAULT_EVERY, GradientFlow, split_gradient
+from entropic_rl.diagnostics.flow import GradientFlow, split_gradient
 from entropic_rl.diagnostics.parts import gradient_over_time, gradient_per_head
+from entropic_rl.diagnostics.record import DEFAULT_EVERY
 from entropic_rl.losses import entropic_cross_entropy
 from entropic_rl.plots.flow import plot_flow
 from entropic_rl.plots.gradient_parts import plot_parts

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from entropic_rl.diagnostics.record import FlowRecord, Rhythm, Series
+from entropic_rl.diagnostics.record import DEFAULT_EVERY, FlowRecord, Rhythm, Series
 from entropic_rl.diagnostics.signals import Layer, gradient_signals, stack_units, step_signals
 from entropic_rl.diagnostics.units import unit_signals
 from entropic_rl.diagnostics.verdicts import Way
@@ -40,11 +40,10 @@ class BatchFlow:
         seconds: that looking has taken.
     """
 
-    def __init__(self, every: int = 40) -> None:
+    def __init__(self, every: int = DEFAULT_EVERY) -> None:
         self._every = every
         self._records: dict[str, FlowRecord] = {}
         self._rhythms: dict[str, Rhythm] = {}
-        self._rows: dict[str, int] = {}
         self.global_step, self.seconds = 0, 0.0
 
     @contextmanager

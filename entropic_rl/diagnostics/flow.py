@@ -21,17 +21,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from entropic_rl.diagnostics.forward import Pass, check_precision, check_trainable, layers_of, observed_pass
-from entropic_rl.diagnostics.record import FlowRecord, Rhythm, Series
+from entropic_rl.diagnostics.record import DEFAULT_EVERY, FlowRecord, Rhythm, Series
 from entropic_rl.diagnostics.signals import Layer, gradient_signals, stack_units, step_signals
 from entropic_rl.diagnostics.tables import flow_table
 from entropic_rl.diagnostics.verdicts import Verdict, Way
 from entropic_rl.entropy import categorical_entropy
 from entropic_rl.errors import ConfigError, first_line
 
-__all__ = ["DEFAULT_EVERY", "GradientFlow", "Split", "output_gradients", "split_gradient"]
+__all__ = ["GradientFlow", "Split", "output_gradients", "split_gradient"]
 
-DEFAULT_EVERY = 40
-"""Steps between looks at first: a look takes two to three steps."""
 _NO_PART = "it has no part in the loss"
 _FROZEN = "its parameters do not require gradients"
 

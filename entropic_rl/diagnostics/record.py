@@ -11,8 +11,10 @@ from torch import Tensor
 from entropic_rl.diagnostics.signals import SIGNALS
 from entropic_rl.diagnostics.verdicts import Verdict, Way, judge
 
-__all__ = ["FlowRecord", "Rhythm", "Series"]
+__all__ = ["DEFAULT_EVERY", "FlowRecord", "Rhythm", "Series"]
 
+DEFAULT_EVERY = 40
+"""Steps between looks at first: a look takes two to three steps."""
 _CAPACITY = 200
 
 

@@ -155,7 +155,7 @@ class Perceptrons:
             self.params[f"{i}.weight"].copy_(weight)
             self.params[f"{i}.bias"].copy_(bias)
             for part, value in (("scale", 1.0), ("slope", _SLOPE)):
-                if f"{i}.{part}" in self.params.shapes:
+                if f"{i}.{part}" in self.params:
                     self.params[f"{i}.{part}"].fill_(value)
 
     def __call__(self, x: Tensor, *, training: bool = False, noise: Stream | None = None) -> Tensor:
@@ -176,7 +176,7 @@ class Perceptrons:
         """What the first ``n_layers`` hidden layers, or all, make of ``x [R, B, in]``, ``[R, B, width]``."""
         for i in range(self._n_layers - 1 if n_layers is None else n_layers):
             x = self._linear(i, x)
-            if f"{i}.scale" in self.params.shapes:
+            if f"{i}.scale" in self.params:
                 x = self._normalise(i, x, training)
             x = self.params.saw(str(i), self._activate(i, x), self.activation)
             if noise is not None and self._dropout:
