@@ -1,13 +1,14 @@
 # make demo    the main job: compare entropy coefficients                  make test        the fast tests
 # make install the set-up alone                                           make test-slow   learning runs of minutes
-# make check   formatting, lint, types                                     make clean       remove what was made
+# make check   formatting, lint, types                                     make test-faults kills, torn writes, bad input
+# make clean   remove what was made
 # Works on a bare clone with Python >= 3.11 and make; PYTHON=python3.12 picks another interpreter.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install demo test test-slow check format clean
+.PHONY: install demo test test-slow test-faults check format clean
 
 install: $(STAMP)
 
@@ -33,6 +34,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
+
+# Every fault that is promised to be survived, injected; ends with a table of what was done and how it ended.
+test-faults: $(STAMP)
+	$(BIN)/python -m pytest -q -n 2 -m "not gpu" --timeout 3600 tests/faults
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
