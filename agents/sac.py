@@ -75,8 +75,10 @@ class SAC:
         self._critic_optimizer = Adam(self.critics.params.values, eps=1e-8)
         self.watcher = UNWATCHED
         self._collector = Collector(self.policy, config, n_envs, seeds)
-        noise = Stream(seeds, "update", device=device)
-        self._noise = Draws(lambda n: draw_noise(action, noise, n, 2, config.batch_size).to(dtype))
+        self._noise = Draws(
+            Stream(seeds, "update", device=device),
+            lambda stream, n: draw_noise(action, stream, n, 2, config.batch_size).to(dtype),
+        )
 
     def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions before squashing, ``[R, E, D]``, for raw observations ``[R, E, D]``; uniform ones at first."""

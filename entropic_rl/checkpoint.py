@@ -1,95 +1,141 @@
-"""Policies on disk: safetensors for the numbers, JSON for the rest; loading never runs code."""
+"""States of trainings on disk: whole or not there, checked before they are believed, the newest that is sound.
+
+A checkpoint is a folder ``CHECKPOINTS/STEP`` of ``tensors.safetensors``, ``tree.json`` and ``manifest.json``, which has
+the SHA-256 of both. It is written beside its place, flushed to the disk, and moved there in one step: whoever reads
+sees all of it or nothing. Nothing in it can run code.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_as_bytes
 
 from entropic_rl.errors import RunDirectoryError
-from entropic_rl.policies import ActorCritic, NetworkConfig
-from entropic_rl.run_directory import read_json, write_json
-from entropic_rl.spaces import ActionSpec, ObservationSpec
+from entropic_rl.snapshots import Snapshot
 
-__all__ = ["load_policy", "save_policy"]
+__all__ = ["KEPT", "newest_checkpoint", "remove_checkpoints", "save_checkpoint"]
 
+KEPT = 2
+"""Checkpoints that are kept: the newest, and the one before it."""
 _FORMAT = 1
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""Format -> how its tree becomes one of the next format."""
+_TENSORS, _TREE, _MANIFEST = "tensors.safetensors", "tree.json", "manifest.json"
+_BLOCK = 2**24  # bytes
 
 
-def save_policy(policy: ActorCritic, run: int, directory: Path) -> None:
-    """Write run ``run`` of a batch as ``policy.safetensors`` and ``policy.json``, a policy of one run."""
-    tensors = {name: tensor[run : run + 1].contiguous().cpu() for name, tensor in policy.state_dict().items()}
-    temporary = directory / "policy.safetensors.tmp"
-    temporary.write_bytes(save(tensors))
-    os.replace(temporary, directory / "policy.safetensors")
-    write_json(
-        directory / "policy.json",
-        {
-            "format": _FORMAT,
-            "network": asdict(policy.network),
-            "obs_size": policy.observation.size,
-            "frames": policy.observation.frames,
-            "image": policy.observation.image,
-            "action": {"kind": policy.action.kind, "n_outputs": policy.action.n_outputs, "nvec": policy.action.nvec},
-            "dtype": str(policy.params.values.dtype).removeprefix("torch."),
-        },
-    )
+def save_checkpoint(
+    directory: Path, step: int, snapshot: Snapshot, notes: Mapping[str, Any], *, kept: int = KEPT
+) -> None:
+    """Add a checkpoint to ``directory``, and remove those that are too old.
 
-
-def load_policy(
-    directory: Path, observation: ObservationSpec, action: ActionSpec, *, device: torch.device | str = "cpu"
-) -> ActorCritic:
-    """Read a policy back for an environment with these spaces.
+    Args:
+        directory: of the checkpoints.
+        step: what orders them, such as env steps.
+        snapshot: the state.
+        notes: plain values beside it.
+        kept: how many stay, this one included.
 
     Raises:
-        RunDirectoryError: the files are missing or damaged, or the policy was made for other spaces.
+        RunDirectoryError: the disk is full, or refuses; checkpoints from before are untouched.
     """
-    description = read_json(directory / "policy.json")
+    place = directory / f"{step:015d}"
+    beside = directory / f"{place.name}.tmp"
+    contents = {
+        _TENSORS: tensors_as_bytes(snapshot.tensors),
+        _TREE: json.dumps({"tree": snapshot.tree, "notes": dict(notes)}).encode(),
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    contents[_MANIFEST] = json.dumps({"format": _FORMAT, "sha256": digests}).encode()
     try:
-        network = dict(description["network"])
-        network["net_arch"] = tuple(network["net_arch"])
-        seen = (description[key] for key in ("obs_size", "frames", "image"))
-        made_for = (*seen, *(description["action"][key] for key in ("kind", "n_outputs", "nvec")))
-        dtype = {"float32": torch.float32, "float64": torch.float64}[description["dtype"]]
-        network_config = NetworkConfig(**network)
-    except (KeyError, TypeError) as error:
-        raise RunDirectoryError(f"{directory / 'policy.json'} is damaged ({error}); train again") from None
-    image = None if observation.image is None else list(observation.image)
-    offered = (observation.size, observation.frames, image, action.kind, action.n_outputs, list(action.nvec))
-    if made_for != offered:
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        for name, content in contents.items():
+            _write(beside / name, content)
+        _flush_folder(beside)
+        shutil.rmtree(place, ignore_errors=True)  # of an attempt that was found damaged
+        os.replace(beside, place)
+        _flush_folder(directory)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
         raise RunDirectoryError(
-            f"the policy in {directory} was trained for {_spaces(*made_for)}, but the env has {_spaces(*offered)}; "
-            "evaluate it on the env it was trained on"
+            f"cannot write a checkpoint into {directory} ({error.strerror}); make room, then go on from the last one "
+            "with --resume"
+        ) from error
+    for old in _places(directory)[:-kept]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def newest_checkpoint(directory: Path) -> tuple[int, Snapshot, dict[str, Any]] | None:
+    """The newest sound checkpoint: its step, the state and the notes; None if there is none.
+
+    Damaged ones are passed over with a warning that names the damage.
+
+    Raises:
+        RunDirectoryError: it was written by a later version of this package.
+    """
+    for place in reversed(_places(directory)):
+        try:
+            snapshot, notes = _read(place)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+            warnings.warn(f"the checkpoint {place} is damaged and was passed over ({error})", stacklevel=2)
+            continue
+        return int(place.name), snapshot, notes
+    return None
+
+
+def remove_checkpoints(directory: Path) -> None:
+    """All of them, if there are any."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _read(place: Path) -> tuple[Snapshot, dict[str, Any]]:
+    manifest = json.loads((place / _MANIFEST).read_bytes())
+    version = manifest["format"]
+    contents = {name: (place / name).read_bytes() for name in (_TENSORS, _TREE)}
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != manifest["sha256"][name]:
+            raise ValueError(f"{name} is not what its manifest says")
+    if version > _FORMAT:
+        raise RunDirectoryError(
+            f"{place} has format {version}: expected at most {_FORMAT}; it needs a later version of entropic_rl"
         )
-    policy = ActorCritic(network_config, observation, action, [0], device=device, dtype=dtype)
+    both = json.loads(contents[_TREE])
+    for older in range(version, _FORMAT):
+        both = _MIGRATIONS[older](both)
+    return Snapshot(both["tree"], tensors_from_bytes(contents[_TENSORS])), both["notes"]
+
+
+def _places(directory: Path) -> list[Path]:
+    """Folders of checkpoints, the oldest first."""
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, len(content), _BLOCK):
+            block = content[start : start + _BLOCK]
+            while block:
+                block = block[file.write(block) :]
+        os.fsync(file.fileno())
+
+
+def _flush_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        policy.load_state_dict(_tensors(directory / "policy.safetensors"))
-    except ValueError as error:
-        raise RunDirectoryError(
-            f"policy.safetensors and policy.json in {directory} do not belong together: {error}"
-        ) from None
-    return policy
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise RunDirectoryError(f"no {path.name} in {path.parent}: the training did not finish") from None
-    except (OSError, SafetensorError) as error:
-        raise RunDirectoryError(f"cannot read {path}: {error}; train again") from None
-
-
-def _spaces(obs_size: int, frames: int, image: Sequence[int] | None, *action: Any) -> str:
-    kind, n_outputs, nvec = action
-    seen = f"{obs_size} observation numbers" + (f" of images {list(image)}" if image else "")
-    seen += f" ({frames} observations at once)" if frames > 1 else ""
-    choices = f" (choices {list(nvec)})" if nvec else ""
-    return f"{seen} and a {kind} action of {n_outputs} outputs{choices}"
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -4,33 +4,29 @@
 ``scripts/*.py`` are doors to the same verbs.
 
 Settings are read and checked before torch is imported, so that ``--help`` and every mistake answer at once. Exit codes:
-0 done, 2 a mistake of the user's (one line says which), 130 interrupted.
+0 done, 2 a mistake of the user's or a full disk (one line says which), 75 stopped by a signal and ready to be resumed,
+130 interrupted.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
-from entropic_rl.agents.config import AGENT_CONFIGS
-from entropic_rl.allocation import keep_freed_memory
-from entropic_rl.cell import Cell, settings_class
-from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, UserError
-from entropic_rl.flags import Parser, add_settings
-from entropic_rl.resolve import add_common_flags, check_device, check_environment, resolve, say_preset, show_config
-from entropic_rl.run_directory import check_run_directory
-from entropic_rl.user_modules import is_user_agent
+from entropic_rl.flags import Parser
+from entropic_rl.resolve import check_device
 
 __all__ = ["main"]
 
 _INTERRUPTED = 130
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # full, or failing
 
 
 def main(arguments: Sequence[str] | None = None, *, verb: str | None = None) -> int:
@@ -50,6 +46,12 @@ def main(arguments: Sequence[str] | None = None, *, verb: str | None = None) -> 
     except UserError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(f"{prog}: error: cannot write{where}: {error.strerror}; make room and go on", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return _INTERRUPTED
@@ -57,43 +59,9 @@ def main(arguments: Sequence[str] | None = None, *, verb: str | None = None) -> 
 
 def train(prog: str, arguments: Sequence[str]) -> int:
     """Train one agent and leave a run directory."""
-    arguments = _agent_first(arguments)
-    parser = _agent_parser(
-        prog,
-        [*AGENT_CONFIGS, *(word for word in arguments[:1] if is_user_agent(word))],
-        "Train an actor-critic agent with an entropy term on a Gymnasium environment.",
-        "%(prog)s ppo --env CartPole-v1 --ent-coef 0.01",
-    )
-    for name, sub in parser.subparsers.items():
-        sub.add_argument("--run-dir", type=Path, help="where the record goes [runs/ENV__AGENT__SEED__TIME]")
-        add_common_flags(sub)
-        add_settings(sub, RunConfig, "run")
-        add_settings(sub, settings_class(name), f"{name} hyper-parameters")
-    args = parser.parse(arguments)
-    run, config = resolve(args.agent, args)
-    if args.show_config:
-        return show_config(args.agent, run, config)
-    directory = args.run_dir or _default_directory(args.agent, run)
-    check_run_directory(directory)
-    check_environment(run, config)
-    check_device(run.device)
+    from entropic_rl.training_cli import train as run_training
 
-    import torch
-
-    from entropic_rl.agents import agent_class
-    from entropic_rl.diagnosis import sentences
-    from entropic_rl.progress import ProgressReport, print_summary
-    from entropic_rl.runs import train_cells
-
-    say_preset(args, run)
-    keep_freed_memory()
-    torch.set_num_threads(run.num_threads)
-    with ProgressReport(run.total_timesteps, f"{args.agent} {run.env}", enabled=args.progress) as report:
-        [summary] = train_cells(agent_class(args.agent), [Cell(args.agent, run, config, directory)], report)
-    print_summary(summary, directory)
-    if run.diagnose:
-        print("gradient flow:", *sentences(directory), sep="\n  ")
-    return 0
+    return run_training(prog, arguments)
 
 
 def compare(prog: str, arguments: Sequence[str]) -> int:
@@ -216,30 +184,6 @@ _VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {
 }
 
 
-def _agent_first(arguments: Sequence[str]) -> list[str]:
-    """``--agent NAME``, wherever it stands, as the first word."""
-    words = list(arguments)
-    if "--agent" not in words[:-1]:
-        return words
-    at = words.index("--agent")
-    return [words[at + 1], *words[:at], *words[at + 2 :]]
-
-
-def _agent_parser(prog: str, agents: Sequence[str], description: str, example: str) -> Parser:
-    """A parser with one sub-parser per agent, so that ``VERB AGENT --help`` shows that agent's own flags."""
-    parser = Parser(
-        prog=prog,
-        description=description,
-        epilog=f"example: {example}   ({prog} ppo --help lists every setting; MODULE:CLASS is an agent of your own)",
-    )
-    choices = parser.add_subparsers(dest="agent", required=True, metavar="AGENT", parser_class=Parser)
-    parser.subparsers = {
-        name: choices.add_parser(name, help=str(cls.__doc__), description=f"{description} {cls.__doc__}")
-        for name, cls in ((agent, settings_class(agent)) for agent in agents)
-    }
-    return parser
-
-
 def _choose_verb(arguments: list[str]) -> tuple[str, list[str]]:
     parser = Parser(
         prog="entropic-rl",
@@ -251,8 +195,3 @@ def _choose_verb(arguments: list[str]) -> tuple[str, list[str]]:
     if arguments and arguments[0] in _VERBS:
         return arguments[0], arguments[1:]
     return parser.parse(arguments[:1]).verb, arguments[1:]
-
-
-def _default_directory(agent: str, run: RunConfig) -> Path:
-    name = f"{run.env.replace('/', '-')}__{agent.replace(':', '.')}__{run.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-    return Path("runs") / name

@@ -164,6 +164,10 @@ class RunConfig:
         Count, Doc("gradient steps between two looks at first; long trainings are looked at about 200 times in all")
     ] = 40
     log_interval: Annotated[Natural, Doc("updates between rows of metrics.jsonl; 0 = about 500 rows in all")] = 0
+    checkpoint_every: Annotated[Natural, Doc("updates between saved states; 0 = by the clock alone")] = 0
+    checkpoint_seconds: Annotated[
+        NonNegative, Doc("seconds between saved states, from which --resume goes on; 0 = none by the clock")
+    ] = 300.0
     track: Annotated[bool, Doc("mirror the run to Weights & Biases")] = False
     wandb_mode: Annotated[
         Literal["online", "offline", "disabled"] | None, Doc("default: online with an API key, else offline")

@@ -122,6 +122,8 @@ class ExplorationMeter:
         first_reward: ``[R]``, env steps of the run at its first reward > 0; -1 before.
     """
 
+    NO_STATE = ("cells",)
+
     def __init__(
         self,
         cells: Cells | None,

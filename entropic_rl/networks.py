@@ -80,6 +80,8 @@ class ParameterRows:
 
     observer: Callable[[str, Tensor, str | None], None] | None = None
 
+    NO_STATE = ("_shapes", "_views", "grads")
+
     def __init__(
         self,
         shapes: Mapping[str, tuple[int, ...]],

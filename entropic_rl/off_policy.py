@@ -23,15 +23,15 @@ _RECENT = 1024  # observations at which a policy is inspected
 
 
 class Draws:
-    """One draw at a time from blocks of draws; ``draw(n)`` has to give ``[R, n, ...]``."""
+    """One draw at a time from blocks of draws of a stream; ``draw(stream, n)`` has to give ``[R, n, ...]``."""
 
-    def __init__(self, draw: Callable[[int], Tensor]) -> None:
-        self._draw, self._used = draw, _BLOCK
+    def __init__(self, stream: Stream, draw: Callable[[Stream, int], Tensor]) -> None:
+        self._stream, self._draw, self._used = stream, draw, _BLOCK
 
     def next(self) -> Tensor:
         """``[R, ...]``."""
         if self._used == _BLOCK:
-            self._block, self._used = self._draw(_BLOCK), 0
+            self._block, self._used = self._draw(self._stream, _BLOCK), 0
         self._used += 1
         return self._block[:, self._used - 1]
 
@@ -65,10 +65,11 @@ class Collector:
             device=values.device,
             dtype=values.dtype,
         )
-        action, memory = Stream(seeds, "action", device=values.device), Stream(seeds, "replay", device=values.device)
         self._valid: Tensor | None = None  # [R, E], which observations about to be acted on start a real step
-        self._noise = Draws(lambda n: draw_noise(policy.action, action, n, n_envs).to(values.dtype))
-        self._places = Draws(lambda n: memory.uniform(n, config.batch_size))
+        streams = [Stream(seeds, use, device=values.device) for use in ("action", "replay")]
+        head, dtype, batch_size = policy.action, values.dtype, config.batch_size
+        self._noise = Draws(streams[0], lambda stream, n: draw_noise(head, stream, n, n_envs).to(dtype))
+        self._places = Draws(streams[1], lambda stream, n: stream.uniform(n, batch_size))
 
     @property
     def is_ready(self) -> bool:

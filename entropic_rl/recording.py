@@ -74,7 +74,9 @@ def log_interval(run: RunConfig, steps_per_update: int) -> int:
     return min(interval, max(1, run.eval_freq // steps_per_update)) if run.eval_freq else interval
 
 
-def open_recorder(cell: Cell, job_type: str, packages: Mapping[str, str] | None = None) -> Recorder:
+def open_recorder(
+    cell: Cell, job_type: str, packages: Mapping[str, str] | None = None, *, resume: bool = False
+) -> Recorder:
     """A recorder that has written ``config.json``; ``packages`` are further versions that the result depends on."""
     config = {
         "agent": cell.agent,
@@ -84,7 +86,7 @@ def open_recorder(cell: Cell, job_type: str, packages: Mapping[str, str] | None 
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    return Recorder(cell.directory, config, cell.run, job_type=job_type)
+    return Recorder(cell.directory, config, cell.run, job_type=job_type, resume=resume)
 
 
 def evaluation_row(mode: Evaluation, sample: Evaluation) -> dict[str, float]:

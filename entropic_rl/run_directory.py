@@ -9,13 +9,19 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from entropic_rl.errors import RunDirectoryError
 
-__all__ = ["check_run_directory", "read_json", "read_metrics", "replace_file", "write_json"]
+__all__ = ["check_run_directory", "locked", "read_json", "read_metrics", "replace_file", "write_json"]
+
+_LOCK = ".lock"
 
 
 def check_run_directory(directory: Path) -> None:
@@ -26,7 +32,7 @@ def check_run_directory(directory: Path) -> None:
     """
     flaw = ""
     if directory.is_dir():
-        if any(directory.iterdir()):
+        if any(path.name != _LOCK for path in directory.iterdir()):
             flaw = "is not empty"
         elif not os.access(directory, os.W_OK):
             flaw = "cannot be written"
@@ -40,6 +46,34 @@ def check_run_directory(directory: Path) -> None:
             flaw = f"cannot be made: {parent} cannot be written"
     if flaw:
         raise RunDirectoryError(f"run directory {directory} {flaw}: expected a new or empty one; choose another")
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keeps other processes of ours out of a directory; a killed process leaves no lock.
+
+    The directory is made if need be, and removed if nothing comes into it.
+
+    Raises:
+        RunDirectoryError: another process has it, or it cannot be made.
+    """
+    existed = directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / _LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunDirectoryError(
+            f"another process is at work in {directory}: expected one at a time; wait for it, or stop it"
+        ) from None
+    except OSError as error:
+        raise RunDirectoryError(f"cannot make run directory {directory}: {error.strerror}; choose another") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        if not existed and all(path.name == _LOCK for path in directory.iterdir()):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,16 +15,19 @@ from gymnasium.vector import AutoresetMode
 
 from entropic_rl.agents.config import action_head
 from entropic_rl.cell import Cell
-from entropic_rl.checkpoint import save_policy
+from entropic_rl.checkpointing import Checkpointer
 from entropic_rl.config import RunConfig
 from entropic_rl.diagnosis import Diagnosis, Undiagnosed
 from entropic_rl.environments import make_vector_env
+from entropic_rl.episode_tape import EpisodeTape
 from entropic_rl.errors import ConfigError
 from entropic_rl.evaluation import Evaluation, evaluate
 from entropic_rl.exploration import ExplorationMeter
 from entropic_rl.families import EntropyFamily
+from entropic_rl.interruption import Stopped
 from entropic_rl.optimality import find_rules, measure_optimality, tabular_policy
 from entropic_rl.policies import ActorCritic
+from entropic_rl.policy_files import save_policy
 from entropic_rl.recording import (
     evaluation_row,
     finish,
@@ -34,7 +38,8 @@ from entropic_rl.recording import (
     settle,
 )
 from entropic_rl.spaces import ActionSpec, observation_spec
-from entropic_rl.training import Agent, train
+from entropic_rl.tracking import Recorder
+from entropic_rl.training import Agent, Record, Training
 from entropic_rl.vector import EnvBatch
 
 __all__ = ["Report", "load_device", "train_cells"]
@@ -51,7 +56,14 @@ class Report(Protocol):
 
 
 def train_cells(
-    agent_class: Any, cells: Sequence[Cell], report: Report | None = None, *, job_type: str = "train"
+    agent_class: Any,
+    cells: Sequence[Cell],
+    report: Report | None = None,
+    *,
+    job_type: str = "train",
+    checkpoints: Path | None = None,
+    resume: bool = False,
+    should_stop: Callable[[], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Train all cells together, write each one's run directory, and return their summaries.
 
@@ -60,14 +72,19 @@ def train_cells(
         cells: they may differ in seed and in the agent's batchable fields; everything else must agree.
         report: told of every row, if given.
         job_type: of the runs in Weights & Biases.
+        checkpoints: folder of the states that a training can go on from; None writes none.
+        resume: go on from the newest of them; from the beginning if there is none yet.
+        should_stop: asked after every env step, if given.
 
     Raises:
         ConfigError: the cells differ in a structural field.
         EnvError: the environment cannot be made or has an unsupported space.
+        RunDirectoryError: there is no room on the disk, or what is there is of another training.
+        Stopped: it was asked to; a checkpoint and the policies of now are written.
     """
     _check_batchable(cells)
     cells = [settle(cell) for cell in cells]
-    run, seeds = cells[0].run, [cell.run.seed for cell in cells]
+    run = cells[0].run
     device = load_device(run.device)
     make_envs = partial(
         make_vector_env,
@@ -79,46 +96,75 @@ def train_cells(
     )
     envs, meter, agent, diagnosis = _set_up(agent_class, cells, make_envs, device)
     examiner = _Examiner(agent.policy, cells, make_envs, envs)
-    interval = log_interval(run, agent.steps_per_update * run.n_envs)
-    recorders = [open_recorder(cell, job_type) for cell in cells]
-    next_evaluation = run.eval_freq or math.inf
+    recorders = [open_recorder(cell, job_type, resume=resume) for cell in cells]
     try:
-        for record in train(
+        training = Training(
             agent,
             envs,
             total_timesteps=run.total_timesteps,
-            seeds=seeds,
-            log_interval=interval,
+            seeds=[cell.run.seed for cell in cells],
+            log_interval=log_interval(run, agent.steps_per_update * run.n_envs),
             meter=meter,
             on_update=diagnosis.at,
-        ):
-            if record.last or record.global_step >= next_evaluation:
-                next_evaluation += run.eval_freq
-                if report is not None:
-                    report.note("evaluating")
-                for row, found in zip(record.rows, examiner(record.rows), strict=True):
-                    row.update(found)
-            for i, (recorder, row) in enumerate(zip(recorders, record.rows, strict=True)):
-                recorder.log({**row, **diagnosis.row(i)})
-            if report is not None:
-                report.update(record.global_step, record.rows)
+            should_stop=should_stop,
+        )
+        checkpointer = Checkpointer(
+            checkpoints,
+            training,
+            {"examiner": examiner},
+            recorders,
+            every_updates=run.checkpoint_every,
+            every_seconds=run.checkpoint_seconds,
+        )
+        training.between_updates = checkpointer.between_updates
+        if resume and (step := checkpointer.resume()) is not None and report is not None:
+            report.note(f"resumed at {step:,} env steps")
+        last = _follow(training, examiner, recorders, diagnosis, report)
         save_tables(cells, meter, examiner.tables())
-        for i, cell in enumerate(cells):
-            save_policy(agent.policy, i, cell.directory)
+        _save_policies(agent.policy, cells)
         diagnosis.save(recorders)
         max_entropy = agent.policy.action.max_entropy
-        return [finish(*ended, max_entropy) for ended in zip(cells, recorders, record.rows, strict=True)]
-    except KeyboardInterrupt:  # what was learned so far is kept
-        for i, (cell, recorder) in enumerate(zip(cells, recorders, strict=True)):
-            save_policy(agent.policy, i, cell.directory)
-            recorder.close(exit_code=1)
+        summaries = [finish(*ended, max_entropy) for ended in zip(cells, recorders, last.rows, strict=True)]
+        checkpointer.save(kept=1)
+        return summaries
+    except Stopped:
+        checkpointer.save()
+        _save_policies(agent.policy, cells)
         raise
-    except BaseException:
-        for recorder in recorders:
-            recorder.close(exit_code=1)
+    except KeyboardInterrupt:  # what was learned so far is kept
+        _save_policies(agent.policy, cells)
         raise
     finally:
+        for recorder in recorders:
+            recorder.close(exit_code=1)  # nothing, where it has finished
         envs.close()
+
+
+def _follow(
+    training: Training,
+    examiner: _Examiner,
+    recorders: Sequence[Recorder],
+    diagnosis: Diagnosis | Undiagnosed,
+    report: Report | None,
+) -> Record:
+    """Train to the end, examining, recording and reporting on the way; the last record."""
+    for record in training:
+        if examiner.is_due(record):
+            if report is not None:
+                report.note("evaluating")
+            for row, found in zip(record.rows, examiner(record.rows), strict=True):
+                row.update(found)
+        for i, (recorder, row) in enumerate(zip(recorders, record.rows, strict=True)):
+            recorder.log({**row, **diagnosis.row(i)})
+        if report is not None:
+            report.update(record.global_step, record.rows)
+    return record
+
+
+def _save_policies(policy: ActorCritic, cells: Sequence[Cell]) -> None:
+    """Every run's in its directory."""
+    for i, cell in enumerate(cells):
+        save_policy(policy, i, cell.directory)
 
 
 def load_device(name: str) -> torch.device:
@@ -143,7 +189,8 @@ def _set_up(
 ) -> tuple[EnvBatch, ExplorationMeter | None, Agent, Diagnosis | Undiagnosed]:
     """Environments, meter, agent and its watcher of the cells; if one cannot be made, nothing is left open."""
     run, config = cells[0].run, cells[0].config
-    vector_env = make_envs(len(cells) * run.n_envs)
+    wrap = None if run.env_backend == "batched" else EpisodeTape  # which keeps its state by itself
+    vector_env = make_envs(len(cells) * run.n_envs, wrap=wrap)
     try:
         observation = observation_spec(vector_env.single_observation_space).stacked(run.frame_stack)
         action = action_head(config, vector_env.single_action_space)
@@ -186,6 +233,8 @@ def _check_batchable(cells: Sequence[Cell]) -> None:
 class _Examiner:
     """Measures what a training has learned so far, between its steps."""
 
+    NO_STATE = ("_run", "_make_envs", "_rules", "_family", "_gammas")
+
     def __init__(self, policy: ActorCritic, cells: Sequence[Cell], make_envs: Any, envs: EnvBatch) -> None:
         self._policy, self._run = policy, cells[0].run
         self._make_envs = partial(make_envs, autoreset_mode=AutoresetMode.DISABLED)
@@ -196,6 +245,14 @@ class _Examiner:
         self._family = EntropyFamily.parse(getattr(cells[0].config, "entropy", "shannon"))
         self._gammas = [cell.config.gamma for cell in cells]
         self._tables: list[dict[str, np.ndarray]] = [{} for _ in cells]
+        self._next = self._run.eval_freq or math.inf
+
+    def is_due(self, record: Record) -> bool:
+        """Whether it is time for an evaluation, the last record's always."""
+        if not (record.last or record.global_step >= self._next):
+            return False
+        self._next += self._run.eval_freq
+        return True
 
     def __call__(self, rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
         """Every run's evaluations, and on small finite environments its distance from the exact optimum."""

@@ -34,9 +34,18 @@ class Recorder:
         config: what goes to ``config.json`` and to the trackers' configuration.
         run: which mirrors to keep.
         job_type: W&B's job type.
+        resume: go on with the record that is there; see :meth:`cut_back`.
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], run: RunConfig, *, job_type: str = "train") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: Mapping[str, Any],
+        run: RunConfig,
+        *,
+        job_type: str = "train",
+        resume: bool = False,
+    ) -> None:
         self.directory = directory
         tensorboard = _tensorboard_writer() if run.tensorboard else None
         try:
@@ -45,8 +54,9 @@ class Recorder:
             raise RunDirectoryError(
                 f"cannot make run directory {directory}: {error.strerror}; choose another"
             ) from None
-        write_json(directory / "config.json", config)
-        self._metrics: TextIO = (directory / "metrics.jsonl").open("w", buffering=1)
+        if not resume:
+            write_json(directory / "config.json", config)
+        self._metrics: TextIO = (directory / "metrics.jsonl").open("a" if resume else "w", buffering=1)
         self._wandb: Any = _start_wandb(directory, config, run, job_type) if run.track else None
         self._tensorboard: Any = tensorboard and tensorboard(str(directory / "tensorboard"))
 
@@ -65,6 +75,17 @@ class Recorder:
 
             drawn = {f"figure/{name}": wandb.Html(svg, inject=False) for name, svg in figures.items()}
             self._mirror(lambda: self._wandb.log(drawn))
+
+    def offset(self) -> int:
+        """Bytes of the record so far, which are on the disk then."""
+        if not self._metrics.closed:
+            self._metrics.flush()
+            os.fsync(self._metrics.fileno())
+        return (self.directory / "metrics.jsonl").stat().st_size
+
+    def cut_back(self, offset: int) -> None:
+        """Forget rows after the first ``offset`` bytes: what is to come writes them again."""
+        self._metrics.truncate(offset)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json`` and close everything."""

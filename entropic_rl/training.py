@@ -1,4 +1,4 @@
-"""The only interaction loop: a generator that trains R runs together and reports once per interval.
+"""The only interaction loop: it trains R runs together and reports once per interval.
 
 It knows no concrete agent or environment: whatever acts, observes and updates can be trained on whatever steps.
 """
@@ -9,18 +9,19 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from entropic_rl.episodes import Episodes
 from entropic_rl.exploration import ExplorationMeter, censored
+from entropic_rl.interruption import Stopped
 from entropic_rl.policies import ActorCritic
 from entropic_rl.streams import Stream
 from entropic_rl.vector import EnvBatch, Transition
 
-__all__ = ["Agent", "Record", "rows", "train"]
+__all__ = ["Agent", "Record", "Training", "rows", "train"]
 
 
 class Agent(Protocol):
@@ -60,17 +61,12 @@ class Record:
     last: bool
 
 
-def train(
-    agent: Agent,
-    envs: EnvBatch,
-    *,
-    total_timesteps: int,
-    seeds: Sequence[int],
-    log_interval: int = 1,
-    meter: ExplorationMeter | None = None,
-    on_update: Callable[[int], None] | None = None,
-) -> Iterator[Record]:
-    """Train until every run has done ``total_timesteps`` env steps (rounded up to whole rollouts).
+class Training:
+    """Training until every run has done ``total_timesteps`` env steps (rounded up to whole rollouts).
+
+    Iterating gives a :class:`Record` per interval; device numbers are read only then. All that changes while it goes is
+    in attributes of it and of what it is given, so that a snapshot taken between two env steps, put back into a
+    training that was made in the same way, goes on exactly.
 
     Args:
         agent: R runs' learner.
@@ -80,41 +76,96 @@ def train(
         log_interval: updates between records; the last update is always reported.
         meter: counts what is visited and done, if given.
         on_update: told the env steps of each run before every update, if given.
+        should_stop: asked after every env step, if given.
 
-    Yields:
-        A :class:`Record` per interval. Device numbers are read only then.
+    Attributes:
+        agent: the same.
+        global_step: env steps of each run in whole rollouts.
+        n_updates: updates so far.
+        between_updates: called before each rollout but the first, if it is set.
+
+    Raises:
+        Stopped: while iterating, because it should.
     """
-    obs = envs.reset(Stream(seeds, "environment").seeds(envs.n_envs))
-    if meter is not None:
-        meter.begin(obs)
-    elapsed, resumed = 0.0, time.perf_counter()  # what the caller does between records is not training time
-    global_step = n_updates = 0
-    while global_step < total_timesteps:
-        for _ in range(agent.steps_per_update):
-            action = agent.act(obs, envs.mask)
-            transition = envs.step(action)
-            agent.observe(transition)
-            if meter is not None:
-                meter.observe(action, transition)
-            obs = transition.next_obs
-        global_step += agent.steps_per_update * envs.n_envs
-        if on_update is not None:
-            on_update(global_step)
-        metrics = agent.update(global_step / total_timesteps)
-        n_updates += 1
-        last = global_step >= total_timesteps
-        if last or n_updates % log_interval == 0:
-            metrics = metrics | agent.inspect() | ({} if meter is None else meter.read())
-            metrics["explore/first_success"] = censored(envs.episodes.first_success)
-            elapsed += time.perf_counter() - resumed
-            common = {
-                "global_step": float(global_step),
-                "time/time_elapsed": elapsed,
-                "time/fps": global_step / elapsed,
-                "train/n_updates": float(n_updates),
-            }
-            yield Record(global_step, rows(metrics, envs.episodes, common), last)
-            resumed = time.perf_counter()
+
+    NO_STATE = ("_total", "_interval", "_on_update", "between_updates", "_should_stop")
+
+    def __init__(
+        self,
+        agent: Agent,
+        envs: EnvBatch,
+        *,
+        total_timesteps: int,
+        seeds: Sequence[int],
+        log_interval: int = 1,
+        meter: ExplorationMeter | None = None,
+        on_update: Callable[[int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self.agent, self._envs, self._meter = agent, envs, meter
+        self._total, self._interval, self._on_update = total_timesteps, log_interval, on_update
+        self._should_stop = should_stop
+        self.between_updates: Callable[[], None] | None = None
+        self._obs = envs.reset(Stream(seeds, "environment").seeds(envs.n_envs))
+        if meter is not None:
+            meter.begin(self._obs)
+        self._elapsed = 0.0
+        self.global_step = self.n_updates = 0
+        self._n_collected = 0  # env steps of each environment since the last update
+
+    def __iter__(self) -> Iterator[Record]:
+        while self.global_step < self._total:
+            started = time.perf_counter()  # what the caller does between records is not training time
+            try:
+                metrics = self._update()
+                last = self.global_step >= self._total
+                is_due = last or self.n_updates % self._interval == 0
+                if is_due:
+                    metrics = metrics | self.agent.inspect() | ({} if self._meter is None else self._meter.read())
+            finally:
+                self._elapsed += time.perf_counter() - started
+            if is_due:
+                yield self._record(metrics, last)
+            if not last and self.between_updates is not None:
+                self.between_updates()
+
+    def _update(self) -> dict[str, Tensor]:
+        """The rest of a rollout, and what is learned from it."""
+        while self._n_collected < self.agent.steps_per_update:
+            self._step()
+            if self._should_stop is not None and self._should_stop():
+                raise Stopped
+        self._n_collected = 0
+        self.global_step += self.agent.steps_per_update * self._envs.n_envs
+        if self._on_update is not None:
+            self._on_update(self.global_step)
+        metrics = self.agent.update(self.global_step / self._total)
+        self.n_updates += 1
+        return metrics
+
+    def _step(self) -> None:
+        action = self.agent.act(self._obs, self._envs.mask)
+        transition = self._envs.step(action)
+        self.agent.observe(transition)
+        if self._meter is not None:
+            self._meter.observe(action, transition)
+        self._obs = transition.next_obs
+        self._n_collected += 1
+
+    def _record(self, metrics: dict[str, Tensor], last: bool) -> Record:
+        metrics["explore/first_success"] = censored(self._envs.episodes.first_success)
+        common = {
+            "global_step": float(self.global_step),
+            "time/time_elapsed": self._elapsed,
+            "time/fps": self.global_step / self._elapsed,
+            "train/n_updates": float(self.n_updates),
+        }
+        return Record(self.global_step, rows(metrics, self._envs.episodes, common), last)
+
+
+def train(agent: Agent, envs: EnvBatch, **settings: Any) -> Iterator[Record]:
+    """The records of a :class:`Training`."""
+    return iter(Training(agent, envs, **settings))
 
 
 def rows(metrics: dict[str, Tensor], episodes: Episodes, common: dict[str, float]) -> list[dict[str, float]]:

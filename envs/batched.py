@@ -53,6 +53,8 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         EnvError: an argument is out of range.
     """
 
+    NO_STATE = ("__doc__", "metadata", "dynamics", "_fused")
+
     def __init__(
         self,
         rules: type[Dynamics],

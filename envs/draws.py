@@ -38,6 +38,8 @@ class Draws:
     _drawn: Tensor  # [T, n_step_draws, N]
     _n_used: int  # how many of the T were used
 
+    NO_STATE = ("_dynamics", "_first", "_none")
+
     def __init__(
         self, dynamics: Dynamics, seeds: list[int], *, look_ahead: bool, device: torch.device | str = "cpu"
     ) -> None:

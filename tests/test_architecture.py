@@ -46,6 +46,11 @@ LOOP = {
     "training",
     "evaluation",
     "checkpoint",
+    "checkpointing",
+    "episode_tape",
+    "interruption",
+    "policy_files",
+    "snapshots",
     "tracking",
     "progress",
     "page",
@@ -173,9 +178,14 @@ MAY_IMPORT = {
     "buffers": {"spaces", "vector"},
     "policies": CORE | MACHINERY,
     "on_policy": CORE | MACHINERY,
-    "training": CORE | MACHINERY | BASE,
+    "training": CORE | MACHINERY | BASE | {"interruption"},
     "evaluation": CORE | MACHINERY | BASE,
-    "checkpoint": CORE | MACHINERY | BASE | {"run_directory"},
+    "policy_files": CORE | MACHINERY | BASE | {"run_directory"},
+    "interruption": set(),
+    "episode_tape": set(),
+    "snapshots": set(),  # of any object
+    "checkpoint": {"errors", "snapshots"},
+    "checkpointing": {"checkpoint", "diagnostics", "errors", "snapshots", "tracking", "training"},
     "tracking": BASE | {"config", "run_directory"},
     "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "diagnosis"},  # their settings
     "compare": BASE
@@ -188,12 +198,13 @@ MAY_IMPORT = {
     "envs": {"errors", "streams", "envs"},
     "evaluate_run": None,  # the verbs may import everything
     "cli": None,
+    "training_cli": None,
     "benchmarks": None,
 }
 TORCH_FREE = {
     "", "allocation", "user_modules", "conv_layers", "extras", "wrappers",
     "errors", "schedules", "families", "presets", "config", "classifier_flags", "flags", "spaces", "environments",
-    "run_directory",
+    "run_directory", "interruption", "training_cli",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_curvature",
     "benchmarks.cli_environments",

@@ -23,6 +23,8 @@ PPO = [*TINY, "--batch-size", "32", "--n-epochs", "1"]
 TRAIN = ["train", "ppo", "--env", "CartPole-v1", *PPO]
 COMPARE = ["compare", "ppo", "--env", "CartPole-v1", *PPO]
 FILES = {
+    ".lock",
+    "checkpoints",
     "config.json", "metrics.jsonl", "summary.json", "policy.json", "policy.safetensors", "learning_curve.svg",
     "entropy.svg", "exploration.npz",
 }  # fmt: skip

@@ -8,11 +8,11 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-from entropic_rl.checkpoint import load_policy, save_policy
 from entropic_rl.environments import make_env, make_vector_env
 from entropic_rl.errors import RunDirectoryError
 from entropic_rl.evaluation import Evaluation, evaluate, summary
 from entropic_rl.policies import ActorCritic, NetworkConfig
+from entropic_rl.policy_files import load_policy, save_policy
 from entropic_rl.spaces import ObservationSpec, action_spec, observation_spec
 from entropic_rl.streams import Stream
 

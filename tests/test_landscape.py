@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from entropic_rl.cell import Cell
-from entropic_rl.checkpoint import save_policy
 from entropic_rl.cli import main
 from entropic_rl.compare.landscape import landscape_picture
 from entropic_rl.environments import make_vector_env
@@ -28,6 +27,7 @@ from entropic_rl.landscape import (
 from entropic_rl.page import drawn
 from entropic_rl.plots.landscape import LandscapePanel, plot_landscapes
 from entropic_rl.policies import ActorCritic, NetworkConfig
+from entropic_rl.policy_files import save_policy
 from entropic_rl.resolve import layered
 from entropic_rl.spaces import action_spec, observation_spec
 

@@ -391,11 +391,10 @@ def test_figures_are_the_same_bytes_each_time(tmp_path):
 def test_interrupted_training_keeps_the_policy(tmp_path, monkeypatch):
     cell = Cell("ppo", RUN, CONFIG, tmp_path / "run")
 
-    def interrupted(*args, **kwargs):
+    def interrupted(self):
         raise KeyboardInterrupt
-        yield
 
-    monkeypatch.setattr("entropic_rl.runs.train", interrupted)
+    monkeypatch.setattr("entropic_rl.training.Training.__iter__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_cells(PPO, [cell])
     assert evaluate_directory(cell.directory, episodes=2)["episodes"] == 2

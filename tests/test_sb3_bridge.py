@@ -25,13 +25,13 @@ from entropic_rl import agents
 from entropic_rl.agents.config import action_head
 from entropic_rl.agents.sb3 import EntropyCallback, ExplorationCallback, from_sb3, to_sb3, use_exact_entropy
 from entropic_rl.cell import Cell
-from entropic_rl.checkpoint import load_policy
 from entropic_rl.config import RunConfig
 from entropic_rl.entropy import tanh_gaussian_entropy
 from entropic_rl.environments import make_env
 from entropic_rl.errors import ConfigError, EnvError, RunDirectoryError
 from entropic_rl.exploration import Cells
 from entropic_rl.policies import ActorCritic, NetworkConfig
+from entropic_rl.policy_files import load_policy
 from entropic_rl.runs import train_cells
 from entropic_rl.spaces import action_spec, observation_spec
 

@@ -12,11 +12,11 @@ from gymnasium.vector import AutoresetMode
 
 from entropic_rl.agents import SoftQ, SoftQConfig
 from entropic_rl.buffers import Batch
-from entropic_rl.checkpoint import load_policy, save_policy
 from entropic_rl.cli import main
 from entropic_rl.config import build
 from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import ConfigError
+from entropic_rl.policy_files import load_policy, save_policy
 from entropic_rl.spaces import ObservationSpec, action_spec, observation_spec
 from entropic_rl.testing import check_agent
 from entropic_rl.training import train

@@ -72,7 +72,7 @@ PLANS = {
             "gym_packages": ["a.b", "c"], "env_wrappers": ["a.b:C", "d:E(f='g h', i=(1, -2))"],
             "env_backend": "sync", "device": "cpu", "num_threads": 2, "eval_episodes": 3,
             "eval_max_steps": 5, "eval_freq": 6, "eval_seed": 8, "success_return": -1.5, "coverage": "a.b:C",
-            "log_interval": 2, "diagnose": True, "diagnose_every": 7,
+            "log_interval": 2, "checkpoint_every": 3, "checkpoint_seconds": 4.5, "diagnose": True, "diagnose_every": 7,
             "track": True, "wandb_mode": "offline", "wandb_project": "p", "wandb_entity": "e",
             "wandb_group": "g", "wandb_tags": ["t", "u v"], "tensorboard": True, "learning_rate": "cosine:0.001:1e-05",
             "n_steps": 16, "batch_size": 8, "n_epochs": 2, "gamma": 0.5, "gae_lambda": 0.25, "clip_range": 0.125,

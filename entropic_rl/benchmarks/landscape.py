@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from entropic_rl.benchmarks.trained import train_grid
-from entropic_rl.checkpoint import load_policy
 from entropic_rl.compare import statistics as st
 from entropic_rl.compare.statistics import Estimate
 from entropic_rl.environments import make_vector_env
@@ -30,6 +29,7 @@ from entropic_rl.landscape import (
 )
 from entropic_rl.plots.landscape import LandscapePanel, plot_landscapes
 from entropic_rl.policies import ActorCritic
+from entropic_rl.policy_files import load_policy
 from entropic_rl.spaces import action_spec, observation_spec
 
 __all__ = ["CASES", "draw_landscapes", "landscape_rows", "policies_of"]

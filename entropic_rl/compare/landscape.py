@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 
 from entropic_rl.agents.config import AGENT_CONFIGS, action_head
-from entropic_rl.checkpoint import load_policy
 from entropic_rl.compare.analysis import Group, Section
 from entropic_rl.compare.grid import Plan
 from entropic_rl.environments import choose_backend, make_vector_env
@@ -16,6 +15,7 @@ from entropic_rl.landscape import exact_objective, plane_through, policy_slice, 
 from entropic_rl.optimality import find_rules
 from entropic_rl.page import Picture, drawn
 from entropic_rl.plots.landscape import LandscapePanel, plot_landscapes
+from entropic_rl.policy_files import load_policy
 from entropic_rl.spaces import observation_spec
 
 __all__ = ["check_landscape", "landscape_picture"]

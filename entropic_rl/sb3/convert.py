@@ -14,10 +14,10 @@ from torch import Tensor
 
 from entropic_rl.agents.config import action_head
 from entropic_rl.cell import read_cell
-from entropic_rl.checkpoint import load_policy
 from entropic_rl.environments import import_gym_packages, make_env
 from entropic_rl.errors import ConfigError
 from entropic_rl.policies import ActorCritic
+from entropic_rl.policy_files import load_policy
 from entropic_rl.sb3.model import ACTIVATIONS, action_units, has_start, one_line
 from entropic_rl.sb3.names import ACTOR, CRITIC, SAC_ACTOR, layers, rescale
 from entropic_rl.spaces import ActionSpec, action_spec, is_pixels, observation_spec

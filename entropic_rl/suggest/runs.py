@@ -11,7 +11,6 @@ import torch
 
 from entropic_rl.agents.config import A2CConfig, PPOConfig, action_head
 from entropic_rl.cell import Cell
-from entropic_rl.checkpoint import load_policy
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.environments import import_gym_packages, make_vector_env
 from entropic_rl.errors import ConfigError
@@ -19,6 +18,7 @@ from entropic_rl.losses import policy_gradient_loss
 from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.on_policy import Collector, Samples, minibatches, normalize_advantage, prepare
 from entropic_rl.policies import ActorCritic
+from entropic_rl.policy_files import load_policy
 from entropic_rl.reductions import masked_mean
 from entropic_rl.schedules import Schedule
 from entropic_rl.spaces import observation_spec

@@ -1,0 +1,137 @@
+"""When the state of a training is written down, and how one that was stopped goes on from it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from entropic_rl.checkpoint import KEPT, newest_checkpoint, save_checkpoint
+from entropic_rl.diagnostics.record import FlowRecord, Rhythm
+from entropic_rl.diagnostics.verdicts import Way
+from entropic_rl.errors import RunDirectoryError
+from entropic_rl.snapshots import difference, put_back, take
+from entropic_rl.tracking import Recorder, versions
+from entropic_rl.training import Training
+
+__all__ = ["Checkpointer"]
+
+_PATIENCE = (
+    50  # times as long as a checkpoint took is trained before the clock asks for the next: at most 2 % of the time
+)
+_LATE = (FlowRecord, Rhythm, Way)  # made when a network is looked at first
+_MATTERS = ("entropic-rl", "torch", "numpy", "gymnasium", "python")  # for the bits
+
+
+class Checkpointer:
+    """Writes the state of a training down between its steps, and puts it back.
+
+    Args:
+        directory: of the checkpoints; None for none.
+        training: whose state it is.
+        parts: objects with state beside the training, by name.
+        recorders: whose files are cut back to what they were.
+        every_updates: updates between two checkpoints; 0 for the clock alone.
+        every_seconds: wall-clock seconds between two; 0 for the count alone.
+
+    Attributes:
+        is_possible: whether there is nothing in the training that cannot be kept.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        training: Training,
+        parts: Mapping[str, Any],
+        recorders: Sequence[Recorder],
+        *,
+        every_updates: int,
+        every_seconds: float,
+    ) -> None:
+        self._directory, self._recorders = directory, recorders
+        self._roots = {"agent": training.agent, "training": training, **parts}
+        self._training = training
+        self._every_updates, self._every_seconds = every_updates, every_seconds
+        self._saved_at, self._took = time.monotonic(), 0.0
+        self.is_possible = self._try()
+
+    def between_updates(self) -> None:
+        """Write a checkpoint if it is time."""
+        by_count = self._every_updates and self._training.n_updates % self._every_updates == 0
+        waited = time.monotonic() - self._saved_at
+        by_clock = self._every_seconds and waited >= max(self._every_seconds, _PATIENCE * self._took)
+        if self.is_possible and (by_count or by_clock):
+            self.save()
+
+    def save(self, *, kept: int = KEPT) -> None:
+        """Write a checkpoint now; nothing where that is not possible.
+
+        Raises:
+            RunDirectoryError: the disk is full, or refuses.
+        """
+        if self._directory is None or not self.is_possible:
+            return
+        started = time.monotonic()
+        notes = {"offsets": [recorder.offset() for recorder in self._recorders], "made_with": _made_with()}
+        save_checkpoint(self._directory, self._training.global_step, take(self._roots, copy=False), notes, kept=kept)
+        self._saved_at = time.monotonic()
+        self._took = self._saved_at - started
+
+    def resume(self) -> int | None:
+        """Put the newest sound checkpoint back; returns its env steps, or None if there is none to put back.
+
+        Raises:
+            RunDirectoryError: it is of another training, or the environments did not come back to where they were.
+        """
+        found = None if self._directory is None else newest_checkpoint(self._directory)
+        if found is None:
+            for recorder in self._recorders:
+                recorder.cut_back(0)
+            return None
+        step, snapshot, notes = found
+        _compare_versions(notes["made_with"])
+        try:
+            put_back(snapshot, self._roots, late=_LATE)
+            flaw = difference(snapshot, take(self._roots, copy=False))
+        except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            flaw = str(error)
+        if flaw is not None:
+            raise RunDirectoryError(_complaint(flaw))
+        for recorder, offset in zip(self._recorders, notes["offsets"], strict=True):
+            recorder.cut_back(offset)
+        return step
+
+    def _try(self) -> bool:
+        if self._directory is None or not (self._every_updates or self._every_seconds):
+            return False
+        try:
+            take(self._roots, copy=False)
+        except TypeError as error:
+            warnings.warn(f"no checkpoints are written, the run cannot be resumed: {error}", stacklevel=3)
+            return False
+        return True
+
+
+def _made_with() -> dict[str, Any]:
+    """What the bits of a training depend on, beside its settings."""
+    return {name: versions()[name] for name in _MATTERS} | {"threads": torch.get_num_threads()}
+
+
+def _compare_versions(then: Mapping[str, Any]) -> None:
+    other = [f"{name} {then.get(name)} then, {now} now" for name, now in _made_with().items() if then.get(name) != now]
+    if other:
+        warnings.warn(f"resuming with other software, the bits may differ ({'; '.join(other)})", stacklevel=3)
+
+
+def _complaint(flaw: str) -> str:
+    _, is_env, copy = flaw.partition(".copies.")
+    if is_env:
+        return (
+            f"environment {copy.partition('.')[0]} did not come back to where it was when its episode was played "
+            "again: expected one that draws from its own np_random alone; train anew"
+        )
+    return f"the checkpoint is of other settings or another version ({flaw}); resume with those, or anew"

@@ -1,0 +1,68 @@
+"""Signals that ask a training to stop: it ends its env step, writes a checkpoint, and can be resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+__all__ = ["EXIT_CODE", "Stop", "Stopped", "stopping_on_signals"]
+
+EXIT_CODE = 75
+"""Of a process that was asked to stop and can be resumed: EX_TEMPFAIL of sysexits.h, "try again later"."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+
+
+class Stopped(Exception):  # noqa: N818 - it was asked for
+    """A training was asked to stop; it stands between two env steps."""
+
+
+class Stop:
+    """Whether somebody asked to stop.
+
+    Attributes:
+        signal: the name of the signal that asked; None if none has.
+    """
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.signal is not None
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """A signal has come: the first one asks, a further SIGINT stops at once.
+
+        Raises:
+            KeyboardInterrupt: for that.
+        """
+        if self.signal is not None:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
+        self.signal = signal.Signals(number).name
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, self._answer())
+
+    def _answer(self) -> bytes:
+        return f"\n{self.signal}: a checkpoint is written at the next env step; Ctrl-C stops at once\n".encode()
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[Stop]:
+    """Within it SIGINT, SIGTERM and SIGUSR1 only ask to stop; outside the main thread nothing changes."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before: dict[int, Any] = {number: signal.signal(number, stop.ask) for number in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

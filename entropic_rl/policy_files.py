@@ -1,0 +1,95 @@
+"""Policies on disk: safetensors for the numbers, JSON for the rest; loading never runs code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from entropic_rl.errors import RunDirectoryError
+from entropic_rl.policies import ActorCritic, NetworkConfig
+from entropic_rl.run_directory import read_json, write_json
+from entropic_rl.spaces import ActionSpec, ObservationSpec
+
+__all__ = ["load_policy", "save_policy"]
+
+_FORMAT = 1
+
+
+def save_policy(policy: ActorCritic, run: int, directory: Path) -> None:
+    """Write run ``run`` of a batch as ``policy.safetensors`` and ``policy.json``, a policy of one run."""
+    tensors = {name: tensor[run : run + 1].contiguous().cpu() for name, tensor in policy.state_dict().items()}
+    temporary = directory / "policy.safetensors.tmp"
+    temporary.write_bytes(save(tensors))
+    os.replace(temporary, directory / "policy.safetensors")
+    write_json(
+        directory / "policy.json",
+        {
+            "format": _FORMAT,
+            "network": asdict(policy.network),
+            "obs_size": policy.observation.size,
+            "frames": policy.observation.frames,
+            "image": policy.observation.image,
+            "action": {"kind": policy.action.kind, "n_outputs": policy.action.n_outputs, "nvec": policy.action.nvec},
+            "dtype": str(policy.params.values.dtype).removeprefix("torch."),
+        },
+    )
+
+
+def load_policy(
+    directory: Path, observation: ObservationSpec, action: ActionSpec, *, device: torch.device | str = "cpu"
+) -> ActorCritic:
+    """Read a policy back for an environment with these spaces.
+
+    Raises:
+        RunDirectoryError: the files are missing or damaged, or the policy was made for other spaces.
+    """
+    description = read_json(directory / "policy.json")
+    try:
+        network = dict(description["network"])
+        network["net_arch"] = tuple(network["net_arch"])
+        seen = (description[key] for key in ("obs_size", "frames", "image"))
+        made_for = (*seen, *(description["action"][key] for key in ("kind", "n_outputs", "nvec")))
+        dtype = {"float32": torch.float32, "float64": torch.float64}[description["dtype"]]
+        network_config = NetworkConfig(**network)
+    except (KeyError, TypeError) as error:
+        raise RunDirectoryError(f"{directory / 'policy.json'} is damaged ({error}); train again") from None
+    image = None if observation.image is None else list(observation.image)
+    offered = (observation.size, observation.frames, image, action.kind, action.n_outputs, list(action.nvec))
+    if made_for != offered:
+        raise RunDirectoryError(
+            f"the policy in {directory} was trained for {_spaces(*made_for)}, but the env has {_spaces(*offered)}; "
+            "evaluate it on the env it was trained on"
+        )
+    policy = ActorCritic(network_config, observation, action, [0], device=device, dtype=dtype)
+    try:
+        policy.load_state_dict(_tensors(directory / "policy.safetensors"))
+    except ValueError as error:
+        raise RunDirectoryError(
+            f"policy.safetensors and policy.json in {directory} do not belong together: {error}"
+        ) from None
+    return policy
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise RunDirectoryError(f"no {path.name} in {path.parent}: the training did not finish") from None
+    except (OSError, SafetensorError) as error:
+        raise RunDirectoryError(f"cannot read {path}: {error}; train again") from None
+
+
+def _spaces(obs_size: int, frames: int, image: Sequence[int] | None, *action: Any) -> str:
+    kind, n_outputs, nvec = action
+    seen = f"{obs_size} observation numbers" + (f" of images {list(image)}" if image else "")
+    seen += f" ({frames} observations at once)" if frames > 1 else ""
+    choices = f" (choices {list(nvec)})" if nvec else ""
+    return f"{seen} and a {kind} action of {n_outputs} outputs{choices}"
