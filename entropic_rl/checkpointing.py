@@ -13,7 +13,7 @@ import torch
 from entropic_rl.checkpoint import KEPT, newest_checkpoint, save_checkpoint
 from entropic_rl.diagnostics.record import FlowRecord, Rhythm
 from entropic_rl.diagnostics.verdicts import Way
-from entropic_rl.errors import RunDirectoryError
+from entropic_rl.errors import NotResumableError
 from entropic_rl.snapshots import difference, put_back, take
 from entropic_rl.tracking import Recorder, versions
 from entropic_rl.training import Training
@@ -85,7 +85,7 @@ class Checkpointer:
         """Put the newest sound checkpoint back; returns its env steps, or None if there is none to put back.
 
         Raises:
-            RunDirectoryError: it is of another training, or the environments did not come back to where they were.
+            NotResumableError: it is of another training, or the environments did not come back to where they were.
         """
         found = None if self._directory is None else newest_checkpoint(self._directory)
         if found is None:
@@ -100,7 +100,7 @@ class Checkpointer:
         except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             flaw = str(error)
         if flaw is not None:
-            raise RunDirectoryError(_complaint(flaw))
+            raise NotResumableError(_complaint(flaw))
         for recorder, offset in zip(self._recorders, notes["offsets"], strict=True):
             recorder.cut_back(offset)
         return step

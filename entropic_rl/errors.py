@@ -4,6 +4,7 @@ UserError                 one line: what was expected, what came, what to do; th
 ├── ConfigError           (also a ValueError) a setting is unknown, out of range, or contradicts another
 ├── EnvError              an environment is unknown, misses an extra, or has a space no agent here can take
 └── RunDirectoryError     a run directory cannot be written, is not empty, or does not hold what is asked of it
+    └── NotResumableError what it holds cannot be gone on with, but begun anew
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ class EnvError(UserError):
 
 class RunDirectoryError(UserError):
     """A run directory cannot be written, is not empty, or does not hold what is asked of it."""
+
+
+class NotResumableError(RunDirectoryError):
+    """A training does not come back to where it was."""
 
 
 def first_line(error: Exception) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["EXIT_CODE", "Stop", "Stopped", "stopping_on_signals"]
+__all__ = ["EXIT_CODE", "Stop", "Stopped", "die_with_parent", "raising_on_signals", "stopping_on_signals"]
 
 EXIT_CODE = 75
 """Of a process that was asked to stop and can be resumed: EX_TEMPFAIL of sysexits.h, "try again later"."""
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 
 
@@ -57,12 +59,42 @@ class Stop:
 def stopping_on_signals() -> Iterator[Stop]:
     """Within it SIGINT, SIGTERM and SIGUSR1 only ask to stop; outside the main thread nothing changes."""
     stop = Stop()
+    with _handled_by(stop.ask):
+        yield stop
+
+
+@contextmanager
+def raising_on_signals() -> Iterator[None]:
+    """The same for whoever waits for others: the first signal raises :class:`Stopped` with its name."""
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        is_first = stop.signal is None
+        stop.ask(number, frame)
+        if is_first:
+            raise Stopped(stop.signal)
+
+    with _handled_by(ask):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
-    before: dict[int, Any] = {number: signal.signal(number, stop.ask) for number in _SIGNALS}
+    before: dict[int, Any] = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
-        yield stop
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def die_with_parent() -> None:
+    """From now on this process is killed when the one that started it ends, however that ends; on Linux alone.
+
+    A process that outlived it would go on writing where another one may soon begin.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -19,8 +19,10 @@ from filelock import FileLock, Timeout
 
 from entropic_rl.errors import RunDirectoryError
 
-__all__ = ["check_run_directory", "locked", "read_json", "read_metrics", "replace_file", "write_json"]
+__all__ = ["CHECKPOINTS", "check_run_directory", "locked", "read_json", "read_metrics", "replace_file", "write_json"]
 
+CHECKPOINTS = "checkpoints"
+"""Folder of the states that a training can go on from."""
 _LOCK = ".lock"
 
 

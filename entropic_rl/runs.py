@@ -63,6 +63,7 @@ def train_cells(
     job_type: str = "train",
     checkpoints: Path | None = None,
     resume: bool = False,
+    extendable: bool = False,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Train all cells together, write each one's run directory, and return their summaries.
@@ -74,6 +75,7 @@ def train_cells(
         job_type: of the runs in Weights & Biases.
         checkpoints: folder of the states that a training can go on from; None writes none.
         resume: go on from the newest of them; from the beginning if there is none yet.
+        extendable: write one at the end, too, from which a longer training could go on.
         should_stop: asked after every env step, if given.
 
     Raises:
@@ -125,7 +127,8 @@ def train_cells(
         diagnosis.save(recorders)
         max_entropy = agent.policy.action.max_entropy
         summaries = [finish(*ended, max_entropy) for ended in zip(cells, recorders, last.rows, strict=True)]
-        checkpointer.save(kept=1)
+        if extendable:
+            checkpointer.save(kept=1)
         return summaries
     except Stopped:
         checkpointer.save()

@@ -54,7 +54,7 @@ class Recorder:
             raise RunDirectoryError(
                 f"cannot make run directory {directory}: {error.strerror}; choose another"
             ) from None
-        if not resume:
+        if not (resume and (directory / "config.json").exists()):
             write_json(directory / "config.json", config)
         self._metrics: TextIO = (directory / "metrics.jsonl").open("a" if resume else "w", buffering=1)
         self._wandb: Any = _start_wandb(directory, config, run, job_type) if run.track else None

@@ -18,13 +18,10 @@ from entropic_rl.errors import RunDirectoryError
 from entropic_rl.flags import Parser, add_settings
 from entropic_rl.interruption import EXIT_CODE, Stopped, stopping_on_signals
 from entropic_rl.resolve import add_common_flags, check_device, check_environment, resolve, say_preset, show_config
-from entropic_rl.run_directory import check_run_directory, locked, read_json, write_json
+from entropic_rl.run_directory import CHECKPOINTS, check_run_directory, locked, read_json, write_json
 from entropic_rl.user_modules import is_user_agent
 
-__all__ = ["CHECKPOINTS", "train"]
-
-CHECKPOINTS = "checkpoints"
-"""Folder in a run directory of the states that it can be resumed from."""
+__all__ = ["train"]
 
 
 def train(prog: str, arguments: Sequence[str]) -> int:
@@ -108,6 +105,7 @@ def _train(prog: str, cell: Cell, *, progress: bool, resume: bool = False) -> in
                 report,
                 checkpoints=directory / CHECKPOINTS,
                 resume=resume,
+                extendable=True,
                 should_stop=stop,
             )
         except Stopped:

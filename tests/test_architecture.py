@@ -212,6 +212,7 @@ TORCH_FREE = {
     "compare", "benchmarks",
     "envs", "cell", "resolve",
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
+    "compare.unfinished",
     "compare.wandb_sweep", "progress", "sb3", "sb3.settings", "supervised", "supervised.config",
     "active", "active.asking", "active.cli", "active.config", "active.label_book", "active.labelling_cli",
     "active.labelling_config", "active.labelling_report", "active.labels", "active.leaks", "active.said",

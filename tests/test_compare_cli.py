@@ -281,7 +281,7 @@ def test_interrupted_comparison_says_how_to_go_on(stand_in, tmp_path):
 LEAVING = """
 import json, os, signal, sys
 for cell in json.load(sys.stdin)["cells"]:
-    os.makedirs(cell["directory"])
+    os.makedirs(cell["directory"], exist_ok=True)
     open(cell["directory"] + "/metrics.jsonl", "w").write("{}")
     if os.path.exists("die"):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -56,7 +56,8 @@ elif what == "warns":
 elif what == "waits":
     time.sleep(60)
 elif what == "hangs":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     say({"note": "deaf"})
     time.sleep(60)
 """
@@ -145,11 +146,11 @@ def test_worker_gets_its_cells_and_tells_its_rows(processes):
         assert events[1:] == [{"rows": [{"global_step": 8.0}]}, {"note": "finished"}], number
 
 
-def test_worker_is_sent_the_cells_and_the_job_type(stand_in):
+def test_worker_is_sent_the_job_and_its_type(stand_in):
     stand_in("import json, sys; print(json.dumps({'note': sys.stdin.read()}))", "-I", "-S")
     own, told = Job((*job("a", seed=3).cells, *job("b", seed=4).cells), memory=1), []
     run_jobs([own], 1, job_type="of this type", tell=lambda job, event: told.append(event["note"]))
-    assert json.loads(told[0]) == {"cells": [cell.to_json() for cell in own.cells], "job_type": "of this type"}
+    assert json.loads(told[0]) == {**own.to_json(), "job_type": "of this type"}
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
@@ -193,7 +194,7 @@ def test_interrupt_stops_all_workers_and_starts_no_other(processes):
     with pytest.raises(KeyboardInterrupt):
         run(job("waits", seed=1), job("waits", seed=2), job("trains"), tell=interrupting(after=2))
     assert len(processes) == 2
-    assert [process.returncode for process in processes] == [-signal.SIGINT] * 2
+    assert [process.returncode for process in processes] == [-signal.SIGTERM] * 2
     assert_gone(processes)
 
 
@@ -265,7 +266,7 @@ def test_what_libraries_print_in_a_worker_does_not_get_between_its_lines(stand_i
     stand_in(
         "import os, sys\n"
         "import entropic_rl.compare.worker as worker\n"
-        "def train_job(cells, report, *, job_type):\n"
+        "def train_job(cells, report, *, job_type, checkpoints, resume):\n"
         "    print('hello'); sys.stdout.flush(); os.system('echo from a child')\n"
         "    report.note(f'{job_type} {cells[0].directory}')\n"
         "    print('no end of line', end='')\n"

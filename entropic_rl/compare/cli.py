@@ -18,8 +18,9 @@ from entropic_rl.compare.grid import FILE, Plan, make_plan, read_plan
 from entropic_rl.config import RunConfig, field_docs, load_yaml
 from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.flags import Parser, add_settings, given
+from entropic_rl.interruption import EXIT_CODE, Stopped, raising_on_signals
 from entropic_rl.resolve import add_common_flags, check_device, check_environment, preset_for, show_config
-from entropic_rl.run_directory import check_run_directory
+from entropic_rl.run_directory import check_run_directory, locked
 
 __all__ = ["compare"]
 
@@ -147,12 +148,15 @@ def _begin(prog: str, plan: Plan, args: Namespace) -> int:
 
 
 def _train_and_report(prog: str, plan: Plan, args: Namespace) -> int:
+    kept = f"{prog.split(' ', maxsplit=1)[0]}: what finished is kept; go on with: resume {args.out}"
     try:
-        n_failed = execute(plan, args.out, Means(args.parallel, args.workers, args.progress))
+        with locked(args.out), raising_on_signals():
+            n_failed = execute(plan, args.out, Means(args.parallel, args.workers, args.progress))
+    except Stopped:
+        print(f"{kept}; what was training goes on where it was", file=sys.stderr)
+        return EXIT_CODE
     except KeyboardInterrupt:
-        print(
-            f"{prog.split(' ', maxsplit=1)[0]}: what finished is kept; go on with: resume {args.out}", file=sys.stderr
-        )
+        print(kept, file=sys.stderr)
         raise
     _report(plan, args.out, track=True, landscape=getattr(args, "landscape", False))
     return 1 if n_failed else 0

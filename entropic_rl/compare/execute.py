@@ -16,6 +16,7 @@ from entropic_rl.compare.grid import Plan
 from entropic_rl.compare.jobs import Job, Parallel, make_jobs
 from entropic_rl.compare.memory import available_memory, estimate_batch, n_cores
 from entropic_rl.compare.pool import Ended, run_jobs
+from entropic_rl.compare.unfinished import forget, noted, unfinished
 from entropic_rl.environments import import_gym_packages, make_env
 from entropic_rl.errors import UserError
 from entropic_rl.progress import GridProgress
@@ -56,28 +57,34 @@ def pending(plan: Plan, out: Path) -> list[Cell]:
 def execute(plan: Plan, out: Path, means: Means) -> int:
     """Train every cell that has not finished; returns how many failed.
 
-    Finished cells stay as they are, a half-finished one starts again, a failed one keeps ``failed.json`` with the
-    reason until it is tried again.
+    Finished cells stay as they are, what was stopped or killed goes on from its checkpoint, a failed one keeps
+    ``failed.json`` with the reason until it is tried again.
 
     Raises:
+        Stopped: a signal asked for it.
         Refused: nothing could be trained, for a reason the user can mend.
         UserError: nothing finished, for other reasons.
     """
     group = out.absolute().name
-    cells = [
-        replace(cell, run=replace(cell.run, wandb_group=cell.run.wandb_group or group)) for cell in pending(plan, out)
-    ]
+    cells = [_in_group(cell, group) for cell in pending(plan, out)]
     if not cells:
         return 0
     started = time.perf_counter()
     memory = int(_SHARE * available_memory())
     try:
         n_workers = means.n_workers or _default_workers(cells, means.parallel, memory)
-        jobs = make_jobs(cells, _estimate, parallel=means.parallel, n_workers=n_workers, memory=memory)
+        begun = _begun(plan, out, group, anew=means.parallel != "auto")
+        together = {cell.directory for job in begun for cell in job.cells}
+        fresh = [cell for cell in cells if cell.directory not in together]
+        jobs = make_jobs(fresh, _estimate, parallel=means.parallel, n_workers=n_workers, memory=memory)
     except UserError as error:
         raise Refused(str(error)) from None
-    for cell in cells:
+    for cell in fresh:
         shutil.rmtree(cell.directory, ignore_errors=True)
+    for directory in together:
+        (directory / FAILED).unlink(missing_ok=True)
+    jobs = [*begun, *(noted(job, out) for job in jobs)]
+    cells = [cell for job in jobs for cell in job.cells]
     groups = [plan.group(cell) for cell in cells]
     agents = "+".join(dict.fromkeys(cell.agent for cell in cells))
     envs = ", ".join(dict.fromkeys(cell.run.env for cell in cells))
@@ -94,6 +101,9 @@ def execute(plan: Plan, out: Path, means: Means) -> int:
                 shown.note(runs, event["note"])
 
         ended = run_jobs(jobs, n_workers, job_type="train", tell=tell)
+    for job, end in zip(jobs, ended, strict=True):
+        if end.error is None or end.users:  # nothing is left to go on with, or it would only end so again
+            forget(job)
     failures = _note_failures(jobs, ended)
     _write_session(out, jobs, ended, n_workers, time.perf_counter() - started)
     n_failed = sum(map(len, failures.values()))
@@ -104,6 +114,22 @@ def execute(plan: Plan, out: Path, means: Means) -> int:
         first = ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
         print(f"{len(names)} runs failed ({first}): {reason}", file=sys.stderr)
     return n_failed
+
+
+def _begun(plan: Plan, out: Path, group: str, *, anew: bool) -> list[Job]:
+    """Jobs to go on with; none if everything is to be dealt out ``anew``."""
+    begun = unfinished(plan.cells(out), out)
+    if anew:
+        for job in begun:
+            forget(job)
+        return []
+    settled = [replace(job, cells=tuple(_in_group(cell, group) for cell in job.cells)) for job in begun]
+    return [replace(job, memory=_estimate(job.cells)) for job in settled]
+
+
+def _in_group(cell: Cell, group: str) -> Cell:
+    """The cell with the comparison's group in Weights & Biases, if it has none of its own."""
+    return replace(cell, run=replace(cell.run, wandb_group=cell.run.wandb_group or group))
 
 
 def _default_workers(cells: Sequence[Cell], parallel: Parallel, memory: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from entropic_rl.cell import Cell
@@ -23,10 +24,19 @@ class Job:
     Attributes:
         cells: they agree in everything structural.
         memory: bytes that the process is estimated to need at most.
+        checkpoints: folder of the states that it can go on from; None if it has none.
+        resume: whether to go on from the newest of them.
     """
 
     cells: tuple[Cell, ...]
     memory: int
+    checkpoints: Path | None = None
+    resume: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """What its process has to know, as plain JSON values."""
+        checkpoints = None if self.checkpoints is None else str(self.checkpoints)
+        return {"cells": [cell.to_json() for cell in self.cells], "checkpoints": checkpoints, "resume": self.resume}
 
 
 def make_jobs(

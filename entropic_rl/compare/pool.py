@@ -17,10 +17,11 @@ from queue import Queue
 from typing import IO, Any, cast
 
 from entropic_rl.compare.jobs import Job
+from entropic_rl.interruption import EXIT_CODE
 
 __all__ = ["Ended", "run_jobs"]
 
-_PATIENCE_S = 30.0  # for a worker that was asked to stop
+_PATIENCE_S = 60.0  # for a worker that was asked to stop, and writes its checkpoint
 
 # Freed memory is kept for the next step instead of being given back to the system and faulted in again: a quarter of
 # the time of an update. glibc reads these once, at start; other systems ignore them.
@@ -100,7 +101,7 @@ def _start(number: int, job: Job, job_type: str, events: Queue[tuple[int, dict[s
     )
     told, heard = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
     try:
-        json.dump({"cells": [cell.to_json() for cell in job.cells], "job_type": job_type}, told)
+        json.dump({**job.to_json(), "job_type": job_type}, told)
         told.close()
     except BrokenPipeError:  # it died at once; its end says why
         with suppress(BrokenPipeError):
@@ -130,6 +131,8 @@ def _conclude(worker: _Worker) -> Ended:
         return Ended(peak=worker.last.get("peak"))
     if "error" in worker.last:
         return Ended(worker.last["error"], users=True)
+    if code == EXIT_CODE:
+        return Ended("its process was asked to stop; resume goes on with it")
     if code < 0:
         likely = " (out of memory?)" if -code == signal.SIGKILL else ""
         return Ended(f"its process was killed by {signal.Signals(-code).name}{likely}")
@@ -140,7 +143,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
     """Ask workers to stop and wait for them; a second interrupt while waiting kills them."""
     try:
         for worker in workers:
-            worker.process.send_signal(signal.SIGINT)
+            worker.process.terminate()
         for worker in workers:
             _await(worker)
     finally:

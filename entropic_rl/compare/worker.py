@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from entropic_rl.allocation import keep_freed_memory
 from entropic_rl.cell import Cell
-from entropic_rl.errors import UserError
+from entropic_rl.errors import NotResumableError, UserError
+from entropic_rl.interruption import EXIT_CODE, Stopped, die_with_parent, stopping_on_signals
 from entropic_rl.runs import Report
 
 __all__ = ["train_job"]
@@ -41,24 +44,35 @@ class _Lines:
 
 def main() -> int:
     """Read a job, train it, say how it went."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # how it is asked to stop; in the background it is ignored
+    die_with_parent()
+    for number in (signal.SIGINT, signal.SIGTERM):  # how it is asked to stop; in the background SIGINT is ignored
+        signal.signal(number, signal.default_int_handler)
     lines = _Lines(os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print must not get between the lines
     job = json.load(sys.stdin)
     cells = [Cell.from_json(stored) for stored in job["cells"]]
     try:
-        train_job(cells, lines, job_type=job["job_type"])
+        checkpoints = None if job["checkpoints"] is None else Path(job["checkpoints"])
+        train_job(cells, lines, job_type=job["job_type"], checkpoints=checkpoints, resume=job["resume"])
     except UserError as error:
         lines.write({"error": str(error)})
         return 2
+    except Stopped:
+        return EXIT_CODE
     except KeyboardInterrupt:
         return 130
     lines.write({"peak": peak_memory()})
     return 0
 
 
-def train_job(cells: Sequence[Cell], report: Report, *, job_type: str) -> None:
-    """Train cells of one structure in this process; their run directories hold the result."""
+def train_job(
+    cells: Sequence[Cell], report: Report, *, job_type: str, checkpoints: Path | None = None, resume: bool = False
+) -> None:
+    """Train cells of one structure in this process; their run directories hold the result.
+
+    Raises:
+        Stopped: it was asked to by a signal; there is a checkpoint to go on from.
+    """
     import torch
 
     from entropic_rl.agents import agent_class
@@ -73,8 +87,17 @@ def train_job(cells: Sequence[Cell], report: Report, *, job_type: str) -> None:
 
         for cell in cells:
             train_sb3_cell(cell, report, job_type=job_type)
-    else:
-        train_cells(agent_class(cells[0].agent), cells, report, job_type=job_type)
+        return
+    train = partial(train_cells, agent_class(cells[0].agent), cells, report, job_type=job_type, checkpoints=checkpoints)
+    with stopping_on_signals() as stop:
+        try:
+            train(resume=resume, should_stop=stop)
+        except NotResumableError as error:
+            report.note("begins anew")
+            print(f"what cannot be gone on with begins anew: {error}", file=sys.stderr)
+            if checkpoints is not None:
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            train(should_stop=stop)
 
 
 def peak_memory() -> int:
