@@ -40,6 +40,11 @@ def add(choices: Any) -> None:
     unused = [name for name in field_docs(RunConfig) if name not in ("seed", "n_envs")]
     add_settings(deep_sea, RunConfig, "run", skip=unused)
     add_settings(deep_sea, PPOConfig, "hyper-parameters", skip=("ent_coef",))
+    checkpoints = choices.add_parser("checkpoints", help="what checkpoints, and episodes that can be replayed, cost")
+    checkpoints.add_argument("--envs", nargs="*", metavar="ID", default=["CartPole-v1", "LunarLander-v3", "Hopper-v5"],
+                             help="[CartPole-v1 LunarLander-v3 Hopper-v5]")  # fmt: skip
+    checkpoints.add_argument("--steps", type=int, default=5000, metavar="N", help="env steps per round [5000]")
+    checkpoints.add_argument("--rounds", type=int, default=9, metavar="N", help="measurements of each [9]")
     pictures = choices.add_parser("pictures", help="draw the environments and what randomness does in them")
     pictures.add_argument("--envs", nargs="*", metavar="ID", default=[], help="[all that are batched]")
     pictures.add_argument("--out", type=Path, default=Path("docs/images"), metavar="DIR", help="[docs/images]")
@@ -111,4 +116,27 @@ def _pictures(args: Namespace) -> int:
     return 0
 
 
-MEASUREMENTS = {"environments": _environments, "deepsea": _deep_sea, "pictures": _pictures}
+def _checkpoints(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks.checkpoints import CASES, DEFAULT_SECONDS, checkpoint_rows, tape_row
+
+    if args.rounds < 1:
+        raise ConfigError(f"--rounds: expected at least 1, got {args.rounds}")
+    torch.set_num_threads(1)
+    print(f"| training | MB on disk | one checkpoint, ms (range) | share at one per {DEFAULT_SECONDS:.0f} s |")
+    print("| --- | --- | --- | --- |")
+    for row in checkpoint_rows(CASES, n=args.rounds, kept_seconds=DEFAULT_SECONDS):
+        print("|", " | ".join(row), "|", flush=True)
+    print("\n| environment | us per step | with a tape | added (range) |\n| --- | --- | --- | --- |")
+    for env_id in args.envs:
+        print("|", " | ".join(tape_row(env_id, steps=args.steps, rounds=args.rounds)), "|", flush=True)
+    return 0
+
+
+MEASUREMENTS = {
+    "environments": _environments,
+    "deepsea": _deep_sea,
+    "pictures": _pictures,
+    "checkpoints": _checkpoints,
+}
