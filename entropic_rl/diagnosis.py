@@ -20,7 +20,6 @@ from entropic_rl.diagnostics.signals import SIGNALS
 from entropic_rl.diagnostics.verdicts import Verdict
 from entropic_rl.errors import ConfigError
 from entropic_rl.run_directory import read_json, replace_file, write_json
-from entropic_rl.tracking import Recorder
 
 __all__ = ["Diagnosis", "Undiagnosed", "sentences"]
 
@@ -53,13 +52,12 @@ class Diagnosis:
         """What the record of a run gets of the last look."""
         return self._flow.row(run, len(self._cells))
 
-    def save(self, recorders: Sequence[Recorder]) -> None:
-        """Write each run's files, and show its figures."""
-        for run, (cell, recorder) in enumerate(zip(self._cells, recorders, strict=True)):
-            recorder.show(self._save(run, cell))
+    def save(self) -> None:
+        """Write each run's files."""
+        for run, cell in enumerate(self._cells):
+            self._save(run, cell)
 
-    def _save(self, run: int, cell: Cell) -> dict[str, str]:
-        """The files of a run; its figures, name -> SVG text."""
+    def _save(self, run: int, cell: Cell) -> None:
         from entropic_rl.page import drawn
         from entropic_rl.plots import plot_flow
 
@@ -85,7 +83,6 @@ class Diagnosis:
             )
         for name, svg in figures.items():
             replace_file(cell.directory / f"{name}.svg", svg)
-        return figures
 
 
 class Undiagnosed:
@@ -98,7 +95,7 @@ class Undiagnosed:
         """Nothing."""
         return {}
 
-    def save(self, recorders: Sequence[Recorder]) -> None:
+    def save(self) -> None:
         """Nothing."""
 
 

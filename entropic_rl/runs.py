@@ -124,7 +124,7 @@ def train_cells(
         last = _follow(training, examiner, recorders, diagnosis, report)
         save_tables(cells, meter, examiner.tables())
         _save_policies(agent.policy, cells)
-        diagnosis.save(recorders)
+        diagnosis.save()
         max_entropy = agent.policy.action.max_entropy
         summaries = [finish(*ended, max_entropy) for ended in zip(cells, recorders, last.rows, strict=True)]
         if extendable:

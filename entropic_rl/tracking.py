@@ -1,7 +1,8 @@
 """The record of a run, and its mirrors.
 
 ``metrics.jsonl`` in the run directory is the record: one line per interval, flushed at once. Weights & Biases and
-TensorBoard are views of it, and trouble with them never costs the run.
+TensorBoard are views of it, and trouble with them never costs the run: Weights & Biases is served by a process of its
+own (:mod:`entropic_rl.mirroring`).
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
-from netrc import NetrcParseError, netrc
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, RunDirectoryError
-from entropic_rl.run_directory import strict, write_json
+from entropic_rl.mirroring import Mirrored, summarize, wandb_mode
+from entropic_rl.run_directory import read_metrics, strict, write_json
 
 __all__ = ["Recorder", "track_comparison", "versions"]
 
@@ -34,7 +35,7 @@ class Recorder:
         config: what goes to ``config.json`` and to the trackers' configuration.
         run: which mirrors to keep.
         job_type: W&B's job type.
-        resume: go on with the record that is there; see :meth:`cut_back`.
+        resume: go on with the record that is there; :meth:`cut_back` says from where, and must come first.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Recorder:
         job_type: str = "train",
         resume: bool = False,
     ) -> None:
-        self.directory = directory
-        tensorboard = _tensorboard_writer() if run.tensorboard else None
+        self.directory, self._run, self._job_type = directory, run, job_type
+        self._mirrored: Mirrored | None = None
+        self._tensorboard: Any = None
+        self._summary_writer = _tensorboard_writer() if run.tensorboard else None
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -57,24 +60,16 @@ class Recorder:
         if not (resume and (directory / "config.json").exists()):
             write_json(directory / "config.json", config)
         self._metrics: TextIO = (directory / "metrics.jsonl").open("a" if resume else "w", buffering=1)
-        self._wandb: Any = _start_wandb(directory, config, run, job_type) if run.track else None
-        self._tensorboard: Any = tensorboard and tensorboard(str(directory / "tensorboard"))
+        if not resume:
+            self._open_mirrors()
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append a row; ``row["global_step"]`` is the axis of every curve."""
         self._metrics.write(json.dumps(strict(row), allow_nan=False) + "\n")
-        if self._wandb is not None:
-            self._mirror(lambda: self._wandb.log(dict(row)))
+        if self._mirrored is not None:
+            self._mirrored.complain()
         if self._tensorboard is not None:
             self._mirror(lambda: self._log_tensorboard(row))
-
-    def show(self, figures: Mapping[str, str]) -> None:
-        """Figures, name -> SVG text, for Weights & Biases; in the directory they are already."""
-        if self._wandb is not None and figures:
-            import wandb
-
-            drawn = {f"figure/{name}": wandb.Html(svg, inject=False) for name, svg in figures.items()}
-            self._mirror(lambda: self._wandb.log(drawn))
 
     def offset(self) -> int:
         """Bytes of the record so far, which are on the disk then."""
@@ -84,25 +79,33 @@ class Recorder:
         return (self.directory / "metrics.jsonl").stat().st_size
 
     def cut_back(self, offset: int) -> None:
-        """Forget rows after the first ``offset`` bytes: what is to come writes them again."""
+        """Forget rows after the first ``offset`` bytes: they are written again, and the mirrors go on there."""
         self._metrics.truncate(offset)
+        self._open_mirrors()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json`` and close everything."""
         write_json(self.directory / "summary.json", summary)
-        if self._wandb is not None:
-            self._mirror(lambda: self._wandb.summary.update(dict(summary)))
         self.close()
 
     def close(self, exit_code: int = 0) -> None:
         """Close files and mirrors; twice does no harm."""
         self._metrics.close()
-        if self._wandb is not None:
-            self._mirror(lambda: self._wandb.finish(exit_code=exit_code))
-            self._wandb = None
+        if self._mirrored is not None:
+            self._mirrored.close(exit_code)
+            self._mirrored = None
         if self._tensorboard is not None:
             self._mirror(self._tensorboard.close)
             self._tensorboard = None
+
+    def _open_mirrors(self) -> None:
+        """After the last row that is kept."""
+        if self._run.track and wandb_mode(self._run) != "disabled":
+            self._mirrored = Mirrored(self.directory, self._run, self._job_type)
+        if self._summary_writer is not None:
+            rows = read_metrics(self.directory)
+            following = int(rows[-1]["global_step"]) + 1 if rows else 0  # what was shown from there on is forgotten
+            self._tensorboard = self._summary_writer(str(self.directory / "tensorboard"), purge_step=following)
 
     def _log_tensorboard(self, row: Mapping[str, float]) -> None:
         for name, value in row.items():
@@ -110,12 +113,12 @@ class Recorder:
                 self._tensorboard.add_scalar(name, value, int(row["global_step"]))
 
     def _mirror(self, write: Callable[[], Any]) -> None:
-        """Write to the mirrors; if that fails, say so once and go on without them."""
+        """Write to TensorBoard; if that fails, say so once and go on without it."""
         try:
             write()
         except Exception as error:  # whatever it is, the record is in metrics.jsonl
-            self._wandb = self._tensorboard = None
-            warnings.warn(f"tracking failed, the run goes on without its mirrors ({error})", stacklevel=3)
+            self._tensorboard = None
+            warnings.warn(f"tracking failed, the run goes on without TensorBoard ({error})", stacklevel=3)
 
 
 def track_comparison(
@@ -137,22 +140,10 @@ def track_comparison(
         figures: name -> SVG.
         summary: single numbers and sentences.
     """
-    tracked = _start_wandb(directory, config, run, "compare")
-    if tracked is None:
+    if not run.track or wandb_mode(run) == "disabled":
         return
-    try:
-        import wandb
-
-        shown: dict[str, Any] = {
-            f"table/{name}": wandb.Table(columns=list(columns), data=[list(row) for row in rows])
-            for name, (columns, rows) in tables.items()
-        }
-        shown |= {f"figure/{name}": wandb.Html(svg, inject=False) for name, svg in figures.items()}
-        tracked.log(shown)
-        tracked.summary.update(dict(summary))
-        tracked.finish()
-    except Exception as error:  # the report is in the directory
-        warnings.warn(f"tracking the comparison failed ({error})", stacklevel=2)
+    shown = {"tables": dict(tables), "figures": dict(figures)}
+    summarize(directory, run, {"config": dict(config), "summary": dict(summary), **shown})
 
 
 @cache
@@ -173,47 +164,6 @@ def versions() -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError):
         pass  # no git, or no checkout
     return found
-
-
-def _start_wandb(directory: Path, config: Mapping[str, Any], run: RunConfig, job_type: str) -> Any:
-    import wandb
-
-    mode = run.wandb_mode or ("online" if _has_api_key() else "offline")
-
-    def start(mode: Literal["online", "offline", "disabled"]) -> Any:
-        return wandb.init(
-            project=run.wandb_project,
-            entity=run.wandb_entity,
-            group=run.wandb_group,
-            tags=run.wandb_tags,
-            job_type=job_type,
-            name=directory.name,
-            dir=str(directory),
-            config=dict(config),
-            mode=mode,
-            reinit="create_new",
-            settings=wandb.Settings(console="off", silent=True, init_timeout=30),
-        )
-
-    for attempt in dict.fromkeys((mode, "offline")):
-        try:
-            tracked = start(attempt)
-            tracked.define_metric("global_step")
-            tracked.define_metric("*", step_metric="global_step")
-            return tracked
-        except Exception as error:  # wandb raises many kinds; none may cost the run
-            further = "tracking offline instead" if attempt == "online" else "the run goes on without it"
-            warnings.warn(f"Weights & Biases cannot be started, {further} ({error})", stacklevel=3)
-    return None
-
-
-def _has_api_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, NetrcParseError):
-        return False
 
 
 def _tensorboard_writer() -> Any:

@@ -186,7 +186,9 @@ MAY_IMPORT = {
     "snapshots": set(),  # of any object
     "checkpoint": {"errors", "snapshots"},
     "checkpointing": {"checkpoint", "diagnostics", "errors", "snapshots", "tracking", "training"},
-    "tracking": BASE | {"config", "run_directory"},
+    "tracking": BASE | {"config", "mirroring", "run_directory"},
+    "mirroring": BASE | {"config"},
+    "wandb_mirror": {"errors", "run_directory"},
     "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "diagnosis"},  # their settings
     "compare": BASE
     | LOOP
@@ -204,7 +206,7 @@ MAY_IMPORT = {
 TORCH_FREE = {
     "", "allocation", "user_modules", "conv_layers", "extras", "wrappers",
     "errors", "schedules", "families", "presets", "config", "classifier_flags", "flags", "spaces", "environments",
-    "run_directory", "interruption", "training_cli",
+    "mirroring", "run_directory", "interruption", "training_cli",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_curvature",
     "benchmarks.cli_environments",
@@ -317,7 +319,7 @@ def test_agents_do_not_import_each_other(name):
 @every_module
 def test_third_parties_stay_where_they_belong(name):
     imported = {module.split(".")[0] for module in imports(SOURCES[name])}
-    assert "wandb" not in imported or name == "tracking"
+    assert "wandb" not in imported or name == "wandb_mirror"
     assert "matplotlib" not in imported or name.split(".")[0] == "plots"
     assert "stable_baselines3" not in imported or name.split(".")[0] in ("sb3", "benchmarks")
     assert not imported & {"scripts", "tests", "agents", "envs"}

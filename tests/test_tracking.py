@@ -1,11 +1,12 @@
 """The record and its mirrors: nothing lost, no account, no network."""
 
 import json
+import shutil
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,9 +14,12 @@ from entropic_rl.agents import PPO, PPOConfig
 from entropic_rl.cell import Cell
 from entropic_rl.cli import main
 from entropic_rl.config import RunConfig, jsonable
+from entropic_rl.errors import RunDirectoryError
+from entropic_rl.mirroring import wandb_mode
 from entropic_rl.run_directory import read_metrics
 from entropic_rl.runs import train_cells
 from entropic_rl.tracking import Recorder, versions
+from entropic_rl.wandb_mirror import MirroredRun, _Follower, wandb_id
 
 RUN = RunConfig(env="CartPole-v1", total_timesteps=192, n_envs=2, eval_episodes=2, seed=3, device="cpu", num_threads=1)
 TRACKED = RunConfig(
@@ -53,6 +57,12 @@ def of_type(records, kind):
     return [record[kind] for record in records if record["type"] == kind]
 
 
+def logged_rows(records):
+    """What was logged, without the pictures."""
+    items = [item["item"] for item in of_type(records, "history")]
+    return [item for item in items if not any(name.startswith("figure/") for name in item)]
+
+
 # W&B
 
 
@@ -62,7 +72,7 @@ def test_offline_run_has_a_beginning_and_a_clean_end(records):
 
 
 def test_every_row_of_the_record_is_in_the_offline_run(tracked, records):
-    history = [item["item"] for item in of_type(records, "history")]
+    history = logged_rows(records)
     rows = read_metrics(tracked)
     assert len(history) == len(rows) == 3
     for logged, row in zip(history, rows, strict=True):
@@ -107,8 +117,11 @@ def test_tracker_files_stay_in_the_run_directory(tracked):
 class FakeRun:
     """Stands for a W&B run and notes what is done to it."""
 
+    resumed = False
+
     def __init__(self, **options):
         self.options, self.rows, self.summary, self.exit_codes = options, [], {}, []
+        self.offline = options["mode"] == "offline"
 
     def define_metric(self, *args, **kwargs):
         pass
@@ -141,81 +154,151 @@ def tracking(**changes):
     return RunConfig(**{**jsonable(RUN), "track": True, **changes})
 
 
-def test_unreachable_wandb_falls_back_to_offline_with_one_warning(tmp_path, runs):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        recorder = Recorder(tmp_path / "run", {"seed": 3}, tracking(wandb_mode="online"))
-    assert [run.options["mode"] for run in runs] == ["online", "offline"]
-    [warning] = [w for w in caught if "Weights & Biases" in str(w.message)]
-    assert "offline" in str(warning.message)
-    assert "no route to host" in str(warning.message)
+@pytest.fixture
+def recorded(tmp_path):
+    """A run directory of two rows."""
+    recorder = Recorder(tmp_path / "run", {"seed": 3}, RUN)
     for row in ROWS:
         recorder.log(row)
     recorder.finish({"seed": 3})
-    assert len(runs[1].rows) == 2
+    return tmp_path / "run"
+
+
+def test_unreachable_wandb_falls_back_to_offline_with_one_warning(recorded, runs):
+    said = []
+    follower = _Follower("online", 1, said.append)
+    for name in ("follow", "leave"):
+        follower.obey({name: str(recorded), "options": {}, "exit_code": 0})
+    follower.obey({"follow": str(recorded), "options": {}})  # the next one does not wait for it
+    assert [run.options["mode"] for run in runs] == ["online", "offline", "offline"]
+    [warning] = said
+    assert "offline" in warning
+    assert "no route to host" in warning
+    assert runs[1].rows == [ROWS[0], {"global_step": 20.0}]  # steps are never given as W&B's own
     assert runs[1].summary == {"seed": 3}
     assert runs[1].exit_codes == [0]
 
 
-def test_mode_without_an_account_is_offline(tmp_path, runs):
-    Recorder(tmp_path / "run", {}, tracking()).close()
-    assert [run.options["mode"] for run in runs] == ["offline"]
-
-
-def test_mode_with_a_key_is_online(tmp_path, runs, monkeypatch):
+def test_mode_is_online_with_a_key_and_offline_without(monkeypatch):
+    assert wandb_mode(tracking()) == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    with pytest.warns(UserWarning, match="tracking offline instead"):
-        Recorder(tmp_path / "run", {}, tracking()).close()
-    assert [run.options["mode"] for run in runs] == ["online", "offline"]
+    assert wandb_mode(tracking()) == "online"
+    assert wandb_mode(tracking(wandb_mode="disabled")) == "disabled"
 
 
-def test_steps_are_never_given_to_wandb_as_its_own_step(tmp_path, runs):
-    recorder = Recorder(tmp_path / "run", {}, tracking(wandb_mode="offline"))
-    recorder.log(ROWS[0])  # FakeRun.log takes no step
-    recorder.close()
-    assert runs[0].rows == [ROWS[0]]
-
-
-def test_figures_of_a_run_go_to_wandb_as_html(tmp_path, runs):
-    recorder = Recorder(tmp_path / "run", {}, tracking(wandb_mode="offline"))
-    recorder.show({})
-    recorder.show({"gradient_flow": "<svg></svg>"})
-    recorder.close()
-    [row] = runs[0].rows
+def test_figures_of_a_run_go_to_wandb_as_html(recorded, runs):
+    (recorded / "gradient_flow.svg").write_text("<svg></svg>")
+    MirroredRun(recorded, {}, "offline", warn=pytest.fail).finish()
+    row = runs[0].rows[-1]
     assert list(row) == ["figure/gradient_flow"]
     assert row["figure/gradient_flow"].html == "<svg></svg>"
 
 
-def test_trouble_while_logging_to_a_mirror_does_not_cost_the_run(tmp_path, runs, monkeypatch):
-    recorder = Recorder(tmp_path / "run", {}, tracking(wandb_mode="offline"))
+def test_row_that_is_still_being_written_waits(recorded, runs):
+    run = MirroredRun(recorded, {}, "offline", warn=pytest.fail)
+    with (recorded / "metrics.jsonl").open("a") as file:
+        file.write('{"global_step": 30.0, "x"')
+        file.flush()
+        run.catch_up()
+        assert [row["global_step"] for row in runs[0].rows] == [10.0, 20.0]
+        file.write(": 1.0}\n")
+    run.catch_up()
+    assert runs[0].rows[2:] == [{"global_step": 30.0, "x": 1.0}]
+
+
+def test_trouble_while_logging_is_said_once_and_touches_no_other_run(recorded, runs, tmp_path, monkeypatch):
+    other = shutil.copytree(recorded, tmp_path / "other")
+    said = []
+    follower = _Follower("offline", 1, said.append)
+    for directory in (recorded, other):
+        follower.obey({"follow": str(directory), "options": {}})
 
     def broken(*args, **kwargs):
         raise RuntimeError("the tracker died")
 
     monkeypatch.setattr(runs[0], "log", broken)
-    monkeypatch.setattr(runs[0], "finish", broken)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            for row in ROWS:
-                recorder.log(row)
-            recorder.finish({"seed": 3})
-        finally:
-            recorder._metrics.close()
+    for _ in range(3):
+        follower.catch_up()
+    follower.abandon()
+    assert said == ["tracking failed, the run goes on without Weights & Biases (the tracker died)"]
+    assert len(runs[1].rows) == 2
+    assert runs[1].exit_codes == [1]
+
+
+def test_process_that_dies_is_told_at_the_end_and_costs_nothing(tmp_path):
+    recorder = Recorder(tmp_path / "run", {"seed": 3}, tracking(wandb_mode="offline"))
+    recorder._mirrored._process._process.kill()
+    recorder._mirrored._process._process.wait()
+    for row in ROWS:
+        recorder.log(row)
+    with pytest.warns(UserWarning, match=r"died \(exit code -9\), the record is complete; .* wandb-push "):
+        recorder.finish({"seed": 3})
     assert len(read_metrics(tmp_path / "run")) == 2
     assert (tmp_path / "run" / "summary.json").exists()
-    assert [w for w in caught if "the tracker died" in str(w.message)]
 
 
-def test_failed_training_is_marked_as_failed(tmp_path, runs, monkeypatch):
+def test_failed_training_is_marked_as_failed(tmp_path, monkeypatch):
     def failing(self, progress):
         raise RuntimeError("diverged")
 
+    closed = []
+    fake = SimpleNamespace(complain=lambda: None, close=closed.append)
+    monkeypatch.setattr("entropic_rl.tracking.Mirrored", lambda *_: fake)
     monkeypatch.setattr(PPO, "update", failing)
     cell = Cell("ppo", tracking(wandb_mode="offline"), CONFIG, tmp_path / "run")
     with pytest.raises(RuntimeError, match="diverged"):
         train_cells(PPO, [cell])
-    assert runs[0].exit_codes == [1]
+    assert closed == [1]
+
+
+def test_disabled_tracking_starts_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("entropic_rl.tracking.Mirrored", pytest.fail)
+    Recorder(tmp_path / "run", {}, tracking(wandb_mode="disabled")).close()
+
+
+# Resumed runs
+
+
+def test_run_keeps_its_id_and_a_sweep_may_choose_it(recorded, tmp_path, monkeypatch):
+    assert wandb_id(recorded) == wandb_id(recorded)
+    monkeypatch.setenv("WANDB_RUN_ID", "sweep1")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert wandb_id(tmp_path / "a") == wandb_id(tmp_path / "a") == "sweep1"
+    assert wandb_id(tmp_path / "b") != "sweep1"
+    (tmp_path / "a" / "wandb.json").write_text('{"id": "../x"}')
+    with pytest.raises(RunDirectoryError, match="damaged"):
+        wandb_id(tmp_path / "a")
+
+
+def test_resumed_run_logs_only_what_the_server_does_not_have(recorded, runs, monkeypatch):
+    monkeypatch.setattr(FakeRun, "resumed", True)
+    run = MirroredRun(recorded, {}, "offline", warn=pytest.fail)
+    run._last = 10.0  # as read from the server
+    run.catch_up()
+    assert runs[0].rows == [{"global_step": 20.0}]
+
+
+def test_record_is_cut_back_and_tensorboard_forgets_what_is_written_again(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = replace(RUN, tensorboard=True)
+    first = Recorder(tmp_path / "run", {"seed": 3}, run)
+    first.log({"global_step": 10.0, "x": 1.0})
+    offset = first.offset()
+    first.log({"global_step": 20.0, "x": 2.0})
+    first.close(exit_code=1)
+    second = Recorder(tmp_path / "run", {}, run, resume=True)
+    second.cut_back(offset)
+    for step in (20.0, 30.0):
+        second.log({"global_step": step, "x": step / 10.0})
+    second.finish({})
+    rows = read_metrics(tmp_path / "run")
+    assert [row["global_step"] for row in rows] == [10.0, 20.0, 30.0]
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"seed": 3}
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("x")] == [(10, 1.0), (20, 2.0), (30, 3.0)]
 
 
 def test_nothing_is_imported_from_wandb_unless_tracking():
@@ -287,7 +370,7 @@ def test_only_the_summary_of_a_comparison_has_its_job_type(mirrored):
 
 def test_every_row_of_a_cell_is_in_its_run(comparison, mirrored):
     for name in CELLS:
-        history = [item["item"] for item in of_type(mirrored[name], "history")]
+        history = logged_rows(mirrored[name])
         rows = read_metrics(comparison / "cells" / name)
         assert [{key: row[key] for key in own} for row, own in zip(history, rows, strict=True)] == rows
         config = of_type(mirrored[name], "run")[0]["config"]["update"]
@@ -363,7 +446,7 @@ def test_failing_tensorboard_does_not_stop_the_record(tmp_path, monkeypatch):
 
     monkeypatch.setattr(SummaryWriter, "add_scalar", fail)
     recorder = Recorder(tmp_path / "run", {}, replace(RUN, tensorboard=True))
-    with pytest.warns(UserWarning, match="the run goes on without its mirrors"):
+    with pytest.warns(UserWarning, match="the run goes on without TensorBoard"):
         recorder.log(ROWS[0])
     recorder.log(ROWS[0])
     recorder.finish({})
