@@ -1,5 +1,5 @@
 """The command line: ``train``, ``compare``, ``evaluate``, ``calibrate``, ``active-learning``, ``robustness``,
-``study``.
+``study``, ``wandb-push``.
 
 ``scripts/*.py`` are doors to the same verbs.
 
@@ -173,6 +173,13 @@ def study(prog: str, arguments: Sequence[str]) -> int:
     return run_study(prog, arguments)
 
 
+def wandb_push(prog: str, arguments: Sequence[str]) -> int:
+    """Write run directories as clean Weights & Biases runs."""
+    from entropic_rl.wandb_push_cli import wandb_push as push_runs
+
+    return push_runs(prog, arguments)
+
+
 _VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {
     "train": train,
     "compare": compare,
@@ -181,6 +188,7 @@ _VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {
     "active-learning": active_learning,
     "robustness": robustness,
     "study": study,
+    "wandb-push": wandb_push,
 }
 
 

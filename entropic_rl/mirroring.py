@@ -26,7 +26,7 @@ from entropic_rl.config import RunConfig
 
 __all__ = ["Mirrored", "summarize", "wandb_mode", "wandb_options"]
 
-LEAST_WAIT_S, MOST_WAIT_S, SHARE = 2.0, 30.0, 0.02
+LEAST_WAIT_S, MOST_WAIT_S, SHARE = 1.0, 30.0, 0.02
 """At its end a training waits for a server for this share of its time, within these bounds."""
 
 _LEFT_BEHIND: list[subprocess.Popen[str]] = []  # still sending; a forgotten Popen would warn

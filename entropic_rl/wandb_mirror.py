@@ -43,7 +43,7 @@ class MirroredRun:
         directory: with ``config.json``.
         options: of ``wandb.init``: project, entity, group, tags, job_type.
         mode: online or offline.
-        warn: told in a sentence if there is no server, and the run is kept offline.
+        warn: told why if there is no server, and the run is kept offline.
         pid: whose use of the machine is shown.
     """
 
@@ -67,9 +67,9 @@ class MirroredRun:
         self._last = -1.0 if known is None else float(known)
 
     @property
-    def is_online(self) -> bool:
-        """Whether a server answered."""
-        return not self._run.offline
+    def folder(self) -> Path:
+        """Where wandb keeps it."""
+        return Path(self._run.dir).parent
 
     def catch_up(self) -> None:
         """Log the rows of the record that W&B does not have."""
@@ -90,7 +90,7 @@ class MirroredRun:
         if (self._directory / "summary.json").exists():
             self._run.summary.update(read_json(self._directory / "summary.json"))
         self._run.finish(exit_code=exit_code)
-        if not self.is_online:
+        if self._run.offline:
             for folder in self._older:  # the new one holds all that they did
                 shutil.rmtree(folder, ignore_errors=True)
         self._lock.release()
@@ -125,34 +125,36 @@ def wandb_id(directory: Path) -> str:
     return identity
 
 
-def push(directory: Path, mode: str, options: Mapping[str, Any]) -> bool:
-    """Make one clean W&B run of a run directory, under the id it has; whether a server took it.
+def push(directory: Path, mode: str, options: Mapping[str, Any]) -> Path:
+    """Make one clean W&B run of a run directory, under the id it has; returns the folder that wandb made of it.
 
     Args:
         directory: of a training, finished or not.
-        mode: ``offline`` leaves ``DIRECTORY/wandb/offline-run-*`` for ``wandb sync``; ``online`` sends it.
+        mode: ``offline`` leaves the folder for ``wandb sync``, in the place of older ones; ``online`` sends it, too.
         options: in place of what the training said: project, entity, group, tags.
 
     Raises:
-        RunDirectoryError: it is no run directory, or cannot be written, or the server does not answer.
+        RunDirectoryError: it is no run directory, or cannot be written, or the server does not take it.
     """
     config = read_json(directory / "config.json")
     if not (directory / "metrics.jsonl").is_file():
         raise RunDirectoryError(f"no metrics.jsonl in {directory}: expected a run directory of a training")
     said = {name: config.get(f"wandb_{name}") for name in ("project", "entity", "group", "tags")}
-    said = {**said, **{name: value for name, value in options.items() if value is not None}}
+    said |= {name: value for name, value in options.items() if value is not None}
 
-    def refuse(text: str) -> None:
-        raise RunDirectoryError(f"{directory}: {text}")
+    def refuse(reason: str) -> None:
+        raise RunDirectoryError(
+            f"{directory}: Weights & Biases does not take it ({reason}); push it with --mode offline"
+        )
 
     try:
         run = MirroredRun(directory, {**said, "job_type": "train"}, mode, warn=refuse)
-        run.finish()
+        run.finish(exit_code=0 if (directory / "summary.json").exists() else 1)
     except UserError:
         raise
     except Exception as error:  # wandb raises many kinds
-        raise RunDirectoryError(f"{directory}: Weights & Biases failed: {first_line(error)}") from None
-    return run.is_online
+        raise RunDirectoryError(f"{directory}: Weights & Biases failed ({first_line(error)}); try it again") from None
+    return run.folder
 
 
 def _start(
@@ -164,7 +166,7 @@ def _start(
     warn: Callable[[str], None],
     pid: int | None = None,
 ) -> Any:
-    """A W&B run; offline if no server answers, which ``warn`` is told."""
+    """A W&B run; offline if no server answers; ``warn`` is told why."""
     import wandb
 
     settings = wandb.Settings(console="off", silent=True, init_timeout=_INIT_S)
@@ -190,7 +192,7 @@ def _start(
         except Exception as error:  # wandb raises many kinds
             if attempt == "offline":
                 raise
-            warn(f"Weights & Biases cannot be started, tracking offline instead ({first_line(error)})")
+            warn(first_line(error))
     raise RuntimeError(mode)
 
 
@@ -245,9 +247,9 @@ class _Follower:
         run.summary.update(content["summary"])
         run.finish()
 
-    def _go_offline(self, text: str) -> None:
+    def _go_offline(self, reason: str) -> None:
         self._mode = "offline"  # the next runs do not wait for the same server
-        self._warn("offline", text)
+        self._warn("offline", f"Weights & Biases cannot be started, tracking offline instead ({reason})")
 
     def _guarded(self, act: Callable[[], Any]) -> Any:
         """What it returns; None if it fails, whatever it was: the record is on the disk."""

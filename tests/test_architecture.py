@@ -189,6 +189,7 @@ MAY_IMPORT = {
     "tracking": BASE | {"config", "mirroring", "run_directory"},
     "mirroring": BASE | {"config"},
     "wandb_mirror": {"errors", "run_directory"},
+    "wandb_push_cli": {"errors", "flags", "run_directory", "wandb_mirror"},
     "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "diagnosis"},  # their settings
     "compare": BASE
     | LOOP
@@ -206,7 +207,7 @@ MAY_IMPORT = {
 TORCH_FREE = {
     "", "allocation", "user_modules", "conv_layers", "extras", "wrappers",
     "errors", "schedules", "families", "presets", "config", "classifier_flags", "flags", "spaces", "environments",
-    "mirroring", "run_directory", "interruption", "training_cli",
+    "mirroring", "run_directory", "interruption", "training_cli", "wandb_push_cli",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_curvature",
     "benchmarks.cli_environments",

@@ -313,6 +313,45 @@ def test_nothing_is_imported_from_wandb_unless_tracking():
     assert result.stdout.strip() == "[]"
 
 
+# wandb-push
+
+
+def test_push_writes_one_offline_run_with_everything_and_keeps_its_id(recorded, capsys):
+    (recorded / "returns.svg").write_text("<svg></svg>")
+    ids = []
+    for _ in range(2):
+        assert main([str(recorded), "--project", "another"], verb="wandb-push") == 0
+        records = inspect(recorded)  # there is exactly one
+        ids.append(of_type(records, "run")[0]["run_id"])
+        assert [row["global_step"] for row in logged_rows(records)] == [10.0, 20.0]
+        assert of_type(records, "run")[0]["config"]["update"]["seed"] == 3
+        assert of_type(records, "run")[0]["project"] == "another"
+        assert any(file["path"].startswith("media/html/figure/returns") for item in of_type(records, "files")
+                   for file in item["files"])  # fmt: skip
+        assert of_type(records, "exit")[0].get("exit_code", 0) == 0
+    assert ids == [wandb_id(recorded)] * 2
+    assert capsys.readouterr().out.count("wandb sync ") == 2
+
+
+def test_push_takes_the_place_of_what_was_tracked_offline(tracked, tmp_path):
+    again = shutil.copytree(tracked, tmp_path / "the-run", symlinks=True)
+    before = of_type(inspect(again), "run")[0]["run_id"]
+    assert main([str(tmp_path)], verb="wandb-push") == 0  # a folder of run directories
+    records = inspect(again)
+    assert of_type(records, "run")[0]["run_id"] == before
+    assert len(logged_rows(records)) == 3
+
+
+@pytest.mark.parametrize("made", [lambda path: None, Path.mkdir, Path.touch])
+def test_push_of_what_is_no_run_directory_is_a_mistake_of_one_line(tmp_path, capsys, made):
+    made(tmp_path / "x")
+    before = sorted(tmp_path.rglob("*"))
+    assert main([str(tmp_path / "x")], verb="wandb-push") == 2
+    expected = "expected a run directory, or a folder of some"
+    assert capsys.readouterr().err == f"wandb_push.py: error: no metrics.jsonl in {tmp_path / 'x'}: {expected}\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 # A comparison
 
 

@@ -111,7 +111,13 @@ def fake_wandb(behaviour: Behaviour) -> Iterator[FakeWandb]:
 
 def _resumed(name: str, run: StoredRun) -> dict[str, Any]:
     tail = {"historyTail": json.dumps(run.history[-1:]), "eventsTail": "[]", "logLineCount": 0, "eventsLineCount": 0}
-    known = {"id": name, "name": name, "displayName": run.variables.get("displayName"), "tags": [], "notes": None}
+    known: dict[str, Any] = {
+        "id": name,
+        "name": name,
+        "displayName": run.variables.get("displayName"),
+        "tags": [],
+        "notes": None,
+    }
     stored = {"summaryMetrics": json.dumps(run.summary), "config": run.variables.get("config", "{}")}
     return {**tail, **known, **stored, "historyLineCount": len(run.history), "wandbConfig": '{"t": 1}'}
 
