@@ -212,6 +212,7 @@ TORCH_FREE = {
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_curvature",
     "benchmarks.cli_environments",
     "benchmarks.cli_few_labels", "benchmarks.cli_mathematics", "benchmarks.cli_robustness", "benchmarks.cli_studies",
+    "benchmarks.cli_tracking",
     "compare", "benchmarks",
     "envs", "cell", "resolve",
     "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",

@@ -19,6 +19,7 @@ from entropic_rl.benchmarks import cli_few_labels as few_labels
 from entropic_rl.benchmarks import cli_mathematics as mathematics
 from entropic_rl.benchmarks import cli_robustness as robustness
 from entropic_rl.benchmarks import cli_studies as studies
+from entropic_rl.benchmarks import cli_tracking as tracking
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, UserError
 from entropic_rl.flags import Parser, add_settings
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     few_labels.add(choices)
     studies.add(choices)
     curvature.add(choices)
+    tracking.add(choices)
     try:
         args = parser.parse(words)
         if getattr(args, "show_config", False):
@@ -256,6 +258,7 @@ _MEASUREMENTS = {
     **active.MEASUREMENTS,
     **robustness.MEASUREMENTS,
     **studies.MEASUREMENTS,
+    **tracking.MEASUREMENTS,
     "comparison": _comparison,
     "batch": _batch,
     "memory": _memory,
