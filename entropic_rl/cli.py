@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None, *, verb: str | None = None) -> 
             prog = f"entropic-rl {verb}"
         return _VERBS[verb](prog, arguments)
     except UserError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        line = " ".join(str(error).splitlines())  # a name may hold a line break
+        print(f"{prog}: error: {line}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno not in _DISK:

@@ -37,9 +37,13 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message} (see {self.prog} --help)")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse, naming the closest flag for an unknown one."""
+        """Parse, naming the closest flag for an unknown one, and the flag after which a word is one too many."""
         namespace, unknown = self.parse_known_args(arguments)
         if unknown:
+            places = [at for at, word in enumerate(arguments) if word == unknown[0]]
+            before = arguments[places[-1] - 1] if places and places[-1] else ""
+            if before.startswith("--") and not unknown[0].startswith("--"):
+                self.error(f"{before}: unexpected {unknown[0]!r} after it")
             name = unknown[0].split("=", 1)[0]
             chosen = self.subparsers.get(getattr(namespace, "agent", ""), self)
             flags = [flag for action in chosen._actions for flag in action.option_strings]

@@ -30,8 +30,9 @@ def check_run_directory(directory: Path) -> None:
     """Refuse a run directory that cannot take a new run; creates nothing.
 
     Raises:
-        RunDirectoryError: it is not empty, is no directory, or cannot be written.
+        RunDirectoryError: it is not empty, is no directory, cannot be written, or no system takes its name.
     """
+    _check_name(directory)
     flaw = ""
     if directory.is_dir():
         if any(path.name != _LOCK for path in directory.iterdir()):
@@ -76,6 +77,17 @@ def locked(directory: Path) -> Iterator[None]:
         lock.release()
         if not existed and all(path.name == _LOCK for path in directory.iterdir()):
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _check_name(directory: Path) -> None:
+    """Refuse a name that no file can have."""
+    try:
+        directory.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # too long, or with a null in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RunDirectoryError(f"run directory {str(directory)!r} cannot be made: {reason}; choose another") from None
 
 
 def write_json(path: Path, content: Any) -> None:

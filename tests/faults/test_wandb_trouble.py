@@ -72,6 +72,7 @@ def test_record_is_whole_and_nobody_waits(behaviour, tmp_path, online, monkeypat
     tally(f"W&B {behaviour}", "record whole, no wait")
 
 
+@pytest.mark.faults
 def test_resumed_run_is_one_run_without_gaps_or_double_points(tmp_path, online, monkeypatch, tally):
     monkeypatch.setattr(mirroring, "LEAST_WAIT_S", 30.0)
     with fake_wandb("works") as fake:
