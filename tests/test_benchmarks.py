@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from entropic_rl.agents import PPO, PPOConfig
-from entropic_rl.benchmarks import classifiers, few_labels, few_shot
+from entropic_rl.benchmarks import classifiers, few_labels, few_shot, tracking
 from entropic_rl.benchmarks.cli import main
 from entropic_rl.benchmarks.deep_sea import MAX_EPISODES, first_successes, play, score_table, solved_in_time
 from entropic_rl.benchmarks.environments import measure, speed_table
@@ -185,3 +185,27 @@ def test_models_and_numbers_of_labelling_sessions_are_checked(capsys):
     assert main(["labelling", "--models", "svm", "forest"]) == 2
     assert main(["labelling", "--labels", "5"]) == 2
     assert "--models: expected some of entropic" in capsys.readouterr().err
+
+
+def test_tracking_is_compared_with_the_untracked_training_of_its_round(monkeypatch, capsys):
+    seconds = {None: [100.0, 200.0], "offline": [102.0, 202.0], "hangs": [104.0, 240.0]}
+
+    def train_once(case, total_timesteps):
+        assert total_timesteps == 64
+        return tracking.Training(seconds[case].pop(0), 15 if case == "hangs" else 16, int(case == "hangs"), 0)
+
+    monkeypatch.setattr(tracking, "train_once", train_once)
+    words = ["--cases", "offline", "hangs", "--rounds", "2", "--total-timesteps", "64"]
+    assert main(["tracking", *words]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert rows == [
+        "| untracked | 150.0 | | 16 | 0 | 0 |",
+        "| offline | 152.0 | +1.3 % (+1.0 to +2.0) | 16 (0 missing in all) | 0 | 0 |",
+        "| hangs | 172.0 | +14.7 % (+4.0 to +20.0) | 15 (2 missing in all) | 1 | 0 |",
+    ]
+
+
+@pytest.mark.parametrize(("words", "said"), [(["--cases", "x"], "--cases"), (["--rounds", "0"], "--rounds")])
+def test_cases_of_tracking_are_checked(words, said, capsys):
+    assert main(["tracking", *words]) == 2
+    assert said in capsys.readouterr().err
