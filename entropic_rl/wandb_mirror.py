@@ -98,7 +98,10 @@ class MirroredRun:
     def _new_rows(self) -> Iterator[dict[str, float]]:
         """Rows since the last time, without what is no number; a line that is still being written waits."""
         with suppress(FileNotFoundError), (self._directory / "metrics.jsonl").open("rb") as file:
-            file.seek(self._offset)
+            file.seek(max(0, self._offset - 1))
+            if self._offset and file.read(1) != b"\n":  # cut back and written on meanwhile: known rows are skipped
+                self._offset = 0
+                file.seek(0)
             for line in file:
                 if not line.endswith(b"\n"):
                     break

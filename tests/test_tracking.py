@@ -206,6 +206,15 @@ def test_row_that_is_still_being_written_waits(recorded, runs):
     assert runs[0].rows[2:] == [{"global_step": 30.0, "x": 1.0}]
 
 
+def test_record_that_is_cut_back_meanwhile_is_read_from_its_start_and_no_row_twice(recorded, runs):
+    run = MirroredRun(recorded, {}, "offline", warn=pytest.fail)
+    run.catch_up()
+    rows = [{"global_step": step, "another": "length"} for step in (10.0, 20.0, 30.0)]
+    (recorded / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run.catch_up()
+    assert [row["global_step"] for row in runs[0].rows] == [10.0, 20.0, 30.0]
+
+
 def test_trouble_while_logging_is_said_once_and_touches_no_other_run(recorded, runs, tmp_path, monkeypatch):
     other = shutil.copytree(recorded, tmp_path / "other")
     said = []
