@@ -192,16 +192,17 @@ def test_tracking_is_compared_with_the_untracked_training_of_its_round(monkeypat
 
     def train_once(case, total_timesteps):
         assert total_timesteps == 64
-        return tracking.Training(seconds[case].pop(0), 15 if case == "hangs" else 16, int(case == "hangs"), 0)
+        wall = seconds[case].pop(0)
+        return tracking.Training(wall, wall, 15 if case == "hangs" else 16, int(case == "hangs"), 0)
 
     monkeypatch.setattr(tracking, "train_once", train_once)
     words = ["--cases", "offline", "hangs", "--rounds", "2", "--total-timesteps", "64"]
     assert main(["tracking", *words]) == 0
     rows = capsys.readouterr().out.splitlines()[2:]
     assert rows == [
-        "| untracked | 150.0 | | 16 | 0 | 0 |",
-        "| offline | 152.0 | +1.3 % (+1.0 to +2.0) | 16 (0 missing in all) | 0 | 0 |",
-        "| hangs | 172.0 | +14.7 % (+4.0 to +20.0) | 15 (2 missing in all) | 1 | 0 |",
+        "| untracked | 150.0 | | | 16 | 0 | 0 |",
+        "| offline | 152.0 | +1.3 % (+1.0 to +2.0) | +1.3 % (+1.0 to +2.0) | 16 (0 missing in all) | 0 | 0 |",
+        "| hangs | 172.0 | +14.7 % (+4.0 to +20.0) | +14.7 % (+4.0 to +20.0) | 15 (2 missing in all) | 1 | 0 |",
     ]
 
 

@@ -28,9 +28,9 @@ def _tracking(args: Namespace) -> int:
     if min(args.rounds, args.total_timesteps) < 1:
         raise ConfigError("--rounds and --total-timesteps: expected at least 1")
     print(
-        "| Weights & Biases | seconds, median | added (lowest to highest) | rows of the record | warnings | exit code |"
+        "| Weights & Biases | seconds, median | added, rounds | CPU of the training itself | rows | warnings | exit |"
     )
-    print("|" + " --- |" * 6)
+    print("|" + " --- |" * 7)
     print(table(cases, args.total_timesteps, args.rounds))
     return 0
 

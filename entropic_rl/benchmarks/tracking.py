@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
@@ -21,14 +22,21 @@ __all__ = ["CASES", "Training", "table", "train_once"]
 
 CASES = ("disabled", "offline", *get_args(Behaviour))
 
-_TRAIN = "import sys; from entropic_rl.cli import main; sys.exit(main(sys.argv[1:], verb='train'))"
+_TRAIN = """
+import sys, time
+from entropic_rl.cli import main
+code = main(sys.argv[1:], verb="train")
+print(time.process_time())
+sys.exit(code)
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How one training ended: seconds in all, rows of its record, warnings of tracking, exit code."""
+    """How one training ended: seconds in all and of the CPU for itself, rows, warnings of tracking, exit code."""
 
     seconds: float
+    cpu: float
     n_rows: int
     n_warnings: int
     exit_code: int
@@ -43,14 +51,13 @@ def table(cases: Sequence[str], total_timesteps: int, rounds: int) -> str:
         for case in cases if number % 2 else reversed(cases):
             tracked[case].append(train_once(case, total_timesteps))
     bare = statistics.median(run.seconds for run in untracked)
-    rows = [f"| untracked | {bare:.1f} | | {min(r.n_rows for r in untracked)} | 0 | {_codes(untracked)} |"]
+    rows = [f"| untracked | {bare:.1f} | | | {min(r.n_rows for r in untracked)} | 0 | {_codes(untracked)} |"]
     for case, runs in tracked.items():
         middle = statistics.median(run.seconds for run in runs)
-        pairs = [100.0 * (run.seconds / own.seconds - 1.0) for run, own in zip(runs, untracked, strict=True)]
+        added = [_added(runs, untracked, what) for what in ("seconds", "cpu")]
         missing = sum(own.n_rows - run.n_rows for run, own in zip(runs, untracked, strict=True))
-        added = 100.0 * (middle / bare - 1.0)
         rows.append(
-            f"| {case} | {middle:.1f} | {added:+.1f} % ({min(pairs):+.1f} to {max(pairs):+.1f}) "
+            f"| {case} | {middle:.1f} | {added[0]} | {added[1]} "
             f"| {runs[0].n_rows} ({missing} missing in all) | {max(run.n_warnings for run in runs)} | {_codes(runs)} |"
         )
     return "\n".join(rows)
@@ -72,7 +79,16 @@ def train_once(case: str | None, total_timesteps: int) -> Training:
         began = time.perf_counter()
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - began
-        return Training(seconds, len(read_metrics(directory)), ended.stderr.count("Warning"), ended.returncode)
+        cpu = float(ended.stdout.split()[-1]) if ended.returncode == 0 else math.nan
+        return Training(seconds, cpu, len(read_metrics(directory)), ended.stderr.count("Warning"), ended.returncode)
+
+
+def _added(runs: Sequence[Training], untracked: Sequence[Training], what: str) -> str:
+    """Per cent more than untracked: of the medians, and round by round."""
+    here, bare = [getattr(run, what) for run in runs], [getattr(run, what) for run in untracked]
+    pairs = [100.0 * (with_it / without - 1.0) for with_it, without in zip(here, bare, strict=True)]
+    ratio = 100.0 * (statistics.median(here) / statistics.median(bare) - 1.0)
+    return f"{ratio:+.1f} % ({min(pairs):+.1f} to {max(pairs):+.1f})"
 
 
 def _codes(runs: Sequence[Training]) -> str:
