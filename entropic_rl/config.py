@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_type_hints
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform, get_type_hints
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
@@ -23,7 +25,7 @@ from entropic_rl.errors import ConfigError
 from entropic_rl.schedules import Schedule, parse_coefficient
 from entropic_rl.wrappers import parse_wrapper
 
-__all__ = ["RunConfig", "build", "field_docs", "load_yaml", "settings"]
+__all__ = ["RunConfig", "annotations_of", "build", "field_docs", "load_yaml", "read_yaml", "settings"]
 
 T = TypeVar("T")
 
@@ -198,7 +200,7 @@ def load_yaml(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
         ConfigError: the file cannot be read, is no mapping, or has a key that is no setting.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = read_yaml(Path(path).read_text())
     except OSError as error:
         raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -215,15 +217,48 @@ def load_yaml(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them can stand for more than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*NAME) are not read")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(text: str) -> Any:
+    """What a text says in YAML: plain values, lists and mappings, nothing that would be made by calling something.
+
+    Raises:
+        yaml.YAMLError: it is none, or says it by aliases.
+    """
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except ValueError as error:  # a date that is none, a number of thousands of digits
+        raise yaml.YAMLError(str(error)) from None
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` if something known is close to ``name``, else an empty text."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def annotations_of(cls: type[Any]) -> Mapping[str, Any]:
+    """Types of all fields with what is noted beside them. In the source they are text: it is evaluated only once."""
+    return _annotations_of(cast(Hashable, cls))
+
+
+@cache
+def _annotations_of(cls: Hashable) -> Mapping[str, Any]:
+    return MappingProxyType(get_type_hints(cls, include_extras=True))
+
+
 def field_docs(cls: type[Any]) -> dict[str, str]:
     """Help text of every field, by name."""
-    hints = get_type_hints(cls, include_extras=True)
+    hints = annotations_of(cls)
     docs = {}
     for field in dataclasses.fields(cls):
         notes = getattr(hints[field.name], "__metadata__", ())

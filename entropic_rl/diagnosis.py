@@ -18,7 +18,7 @@ from entropic_rl.diagnostics.batch_flow import BatchFlow
 from entropic_rl.diagnostics.record import Series
 from entropic_rl.diagnostics.signals import SIGNALS
 from entropic_rl.diagnostics.verdicts import Verdict
-from entropic_rl.errors import ConfigError
+from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.run_directory import read_json, replace_file, write_json
 
 __all__ = ["Diagnosis", "Undiagnosed", "sentences"]
@@ -103,15 +103,14 @@ def sentences(directory: Path) -> list[str]:
     """The verdicts of a run directory in words: of each layer that is not healthy one, or one of all.
 
     Raises:
-        RunDirectoryError: it has none.
+        RunDirectoryError: it has none, or others than ours.
     """
-    verdicts = [
-        Verdict(**verdict)
-        for network in read_json(directory / "gradient_flow.json", expected="a run with --diagnose")[
-            "verdicts"
-        ].values()
-        for verdict in network
-    ]
+    path = directory / "gradient_flow.json"
+    found = read_json(path, expected="a run with --diagnose")
+    try:
+        verdicts = [Verdict(**verdict) for network in found["verdicts"].values() for verdict in network]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunDirectoryError(f"{path} is damaged ({error}); train again") from None
     return [str(v) for v in verdicts if v.state != "healthy"] or [f"all {len(verdicts)} layers are healthy"]
 
 

@@ -18,7 +18,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 import entropic_rl.envs as own  # registers its ids
 from entropic_rl.errors import EnvError, first_line
 from entropic_rl.extras import missing_package
-from entropic_rl.user_modules import import_user_module
+from entropic_rl.user_modules import check_place, import_user_module
 from entropic_rl.wrappers import WrapperError, put_around
 
 __all__ = [
@@ -186,6 +186,8 @@ def _make_one(
 @contextmanager
 def _clear_errors(env_id: str, kwargs: Mapping[str, Any] | None) -> Iterator[None]:
     try:
+        if ":" in env_id:  # MODULE:ID, which Gymnasium imports
+            check_place(env_id.partition(":")[0])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*is out of date.*")
             yield
@@ -206,6 +208,8 @@ def _clear_errors(env_id: str, kwargs: Mapping[str, Any] | None) -> Iterator[Non
         ) from None
     except ModuleNotFoundError as error:
         raise EnvError(_missing_dependency(env_id, error)) from None
+    except ImportError as error:
+        raise EnvError(f"env {env_id!r} cannot be made: {first_line(error)}; install its package") from None
     except Exception as error:  # an environment may raise anything
         raise EnvError(
             f"env {env_id!r} cannot be made with the arguments {dict(kwargs or {})}: {type(error).__name__}: "

@@ -6,13 +6,12 @@ import argparse
 import dataclasses
 import textwrap
 import types
-import typing
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 import yaml
 
-from entropic_rl.config import field_docs, suggestion
+from entropic_rl.config import annotations_of, field_docs, read_yaml, suggestion
 from entropic_rl.errors import ConfigError
 
 __all__ = ["Parser", "add_settings", "given", "scalar_fields"]
@@ -68,7 +67,7 @@ def add_settings(
     lists = scalar_fields(cls) if several else ()
     group = parser.add_argument_group(title)
     docs = field_docs(cls)
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = annotations_of(cls)
     for field in dataclasses.fields(cls):
         if field.name in skip:
             continue
@@ -85,7 +84,7 @@ def add_settings(
 
 def scalar_fields(cls: type[Any]) -> set[str]:
     """Fields that hold one number or text: not the switches, nor what is a list or mapping itself."""
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = annotations_of(cls)
     kinds = {field.name: _bare(hints[field.name]) for field in dataclasses.fields(cls)}
     return {name for name, kind in kinds.items() if kind is not bool and get_origin(kind) not in (dict, tuple)}
 
@@ -115,7 +114,7 @@ class _Pairs(argparse.Action):
             if not equals or not name:
                 parser.error(f"{option_string}: expected NAME=VALUE, got {item!r}")
             try:
-                pairs[name] = yaml.safe_load(text)
+                pairs[name] = read_yaml(text)
             except yaml.YAMLError:
                 parser.error(f"{option_string}: cannot read the value in {item!r}")
         setattr(namespace, self.dest, pairs)

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -75,9 +76,13 @@ def render_page(**content: Any) -> str:
         content: what ``page.html.jinja`` names: ``title, subtitle, sections, cost, command, settings, versions,
             record``.
     """
+    return _template().render(**content)
+
+
+@cache  # which is code: it is compiled once, before there is anything to be shown
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(resources.files(__package__).joinpath("page.html.jinja").read_text("utf-8"))
-    return template.render(**content)
+    return environment.from_string(resources.files(__package__).joinpath("page.html.jinja").read_text("utf-8"))
 
 
 def legend(names: Sequence[str]) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from entropic_rl.errors import RunDirectoryError
+from entropic_rl.errors import RunDirectoryError, first_line
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.run_directory import read_json, write_json
 from entropic_rl.spaces import ActionSpec, ObservationSpec
@@ -68,14 +69,31 @@ def load_policy(
             f"the policy in {directory} was trained for {_spaces(*made_for)}, but the env has {_spaces(*offered)}; "
             "evaluate it on the env it was trained on"
         )
-    policy = ActorCritic(network_config, observation, action, [0], device=device, dtype=dtype)
+    tensors = _tensors(directory / "policy.safetensors")
     try:
-        policy.load_state_dict(_tensors(directory / "policy.safetensors"))
-    except ValueError as error:
+        _check_widths(network_config, sum(tensor.numel() for tensor in tensors.values()))
+        policy = ActorCritic(network_config, observation, action, [0], device=device, dtype=dtype)
+        policy.load_state_dict(tensors)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise RunDirectoryError(
-            f"policy.safetensors and policy.json in {directory} do not belong together: {error}"
+            f"policy.safetensors and policy.json in {directory} do not belong together: {first_line(error)}"
         ) from None
     return policy
+
+
+def _check_widths(network: NetworkConfig, n_stored: int) -> None:
+    """Refuse layers with more weights than are stored, before memory is taken for them.
+
+    Raises:
+        ValueError: there are.
+    """
+    widths = network.net_arch
+    memory = network.recurrent_size**2 if network.recurrent != "none" else 0
+    needed = max([*widths, *(a * b for a, b in pairwise(widths)), network.features_dim or 0, memory], default=0)
+    if min(widths, default=1) < 1 or needed > n_stored:
+        raise ValueError(
+            f"expected layers of at most {n_stored} weights, got net_arch {list(widths)[:10]} and the like"
+        )
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

@@ -17,12 +17,24 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from entropic_rl.errors import RunDirectoryError
+from entropic_rl.errors import RunDirectoryError, first_line
 
-__all__ = ["CHECKPOINTS", "check_run_directory", "locked", "read_json", "read_metrics", "replace_file", "write_json"]
+__all__ = [
+    "CHECKPOINTS",
+    "check_links",
+    "check_run_directory",
+    "is_record",
+    "locked",
+    "read_json",
+    "read_json_lines",
+    "read_metrics",
+    "replace_file",
+    "write_json",
+]
 
 CHECKPOINTS = "checkpoints"
 """Folder of the states that a training can go on from."""
+_MARKS = ("policy.json", "metrics.jsonl", "plan.json", "learner.json")  # one of them lies in every directory of ours
 _LOCK = ".lock"
 
 
@@ -90,6 +102,28 @@ def _check_name(directory: Path) -> None:
         raise RunDirectoryError(f"run directory {str(directory)!r} cannot be made: {reason}; choose another") from None
 
 
+def check_links(directory: Path) -> None:
+    """Refuse a directory in which links lead out of it: what is written or deleted there would be somebody else's.
+
+    Raises:
+        RunDirectoryError: naming the first.
+    """
+    root = directory.resolve()
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name != "wandb"]  # which is written by its own package alone
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise RunDirectoryError(
+                    f"{path} is a link out of {directory}: expected all files of it inside; put what it leads to in "
+                    "its place, or delete it"
+                )
+
+
+def is_record(directory: Path) -> bool:
+    """Whether it looks like one of a run, a comparison or a learner."""
+    return any((directory / name).exists() for name in _MARKS)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader never sees half of it."""
     replace_file(path, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
@@ -99,7 +133,9 @@ def replace_file(path: Path, text: str) -> None:
     """Write a text so that a reader sees all of the old or all of the new one."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.unlink(missing_ok=True)  # it may be a link to a file of somebody else's
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -125,20 +161,28 @@ def read_json(path: Path, *, expected: str = "a run directory of a finished trai
         content = json.loads(path.read_text())
     except FileNotFoundError:
         raise RunDirectoryError(f"no {path.name} in {path.parent}: expected {expected}") from None
-    except (OSError, ValueError) as error:
-        raise RunDirectoryError(f"cannot read {path}: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunDirectoryError(f"cannot read {path}: {first_line(error)}") from None
     if not isinstance(content, dict):
         raise RunDirectoryError(f"{path} is damaged: expected a JSON object, got a {type(content).__name__}")
     return content
 
 
-def read_metrics(directory: Path) -> list[dict[str, float]]:
-    """The rows of ``metrics.jsonl``; an unfinished last line is left out, as are numbers that were not finite."""
-    rows = []
-    for line in (directory / "metrics.jsonl").read_text().splitlines():
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one in each line, up to the first line that holds none: a torn end is left out."""
+    found = []
+    for line in path.read_bytes().splitlines():
         try:
-            row = json.loads(line)
-        except ValueError:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
             break
-        rows.append({name: value for name, value in row.items() if value is not None})
-    return rows
+        if not isinstance(content, dict):
+            break
+        found.append(content)
+    return found
+
+
+def read_metrics(directory: Path) -> list[dict[str, float]]:
+    """The rows of ``metrics.jsonl``; an unfinished last line is left out, as is all that is no finite number."""
+    rows = read_json_lines(directory / "metrics.jsonl")
+    return [{name: value for name, value in row.items() if isinstance(value, int | float)} for row in rows]

@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import importlib.util
 import os
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from entropic_rl.errors import ConfigError
+from entropic_rl.run_directory import is_record
 
-__all__ = ["import_user_module", "is_user_agent", "load_user_agent"]
+__all__ = ["check_place", "import_user_module", "is_user_agent", "load_user_agent"]
 
 
 def import_user_module(name: str) -> ModuleType:
-    """A module that a user named; their own ones lie where the command is run."""
+    """A module that a user named; their own ones lie where the command is run.
+
+    Raises:
+        ImportError: there is none, or it lies where :func:`check_place` forbids it.
+    """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    check_place(name)
     return importlib.import_module(name)
+
+
+def check_place(name: str) -> None:
+    """Refuse a module that lies in a run directory.
+
+    Those go from hand to hand, and their ``config.json`` names modules: what comes with it is data, and never run.
+
+    Raises:
+        ImportError: saying where it lies; or it has no name that a module can have.
+    """
+    package = name.partition(".")[0]
+    if not package.isidentifier():
+        raise ImportError(f"{name!r} is no name of a module")
+    if package in sys.modules:
+        return
+    found = importlib.util.find_spec(package)
+    places = [] if found is None else [found.origin, *(found.submodule_search_locations or ())]
+    for folder in (Path(place).parent for place in places if place is not None):
+        if is_record(folder) or is_record(folder.parent):
+            raise ImportError(f"it lies in {folder}, a directory of runs, from which nothing is imported")
 
 
 def is_user_agent(agent: str) -> bool:
@@ -40,6 +69,8 @@ def load_user_agent(agent: str) -> Any:
         ) from None
     if found is None:
         raise ConfigError(f"AGENT: expected a class {name!r} in {module!r}, which has none of that name")
-    if not hasattr(found, "Config"):
-        raise ConfigError(f"AGENT: {agent} needs a class attribute Config, its settings; see docs/adding-an-agent.md")
+    if not dataclasses.is_dataclass(getattr(found, "Config", None)):
+        raise ConfigError(
+            f"AGENT: {agent} needs a class attribute Config, a dataclass of its settings; see docs/adding-an-agent.md"
+        )
     return found

@@ -65,7 +65,7 @@ LOOP = {
 MAY_IMPORT = {
     "": set(),
     "allocation": set(),
-    "user_modules": {"errors"},
+    "user_modules": {"errors", "run_directory"},
     "extras": set(),
     "wrappers": {"errors", "extras", "user_modules"},
     "critics": CORE | MACHINERY,

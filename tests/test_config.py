@@ -294,3 +294,20 @@ def test_classic_control_and_box2d_ids_have_ppo_presets():
 def test_preset_is_a_copy():
     preset("ppo", "CartPole-v1")["gamma"] = 0.0
     assert preset("ppo", "CartPole-v1")["gamma"] == 0.98
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: &x 1\nb: *x", "aliases (*NAME) are not read"),
+        ("env_kwargs: " + "[" * 2000 + "]" * 2000, "it is nested too deeply"),
+        ("seed: 2001-99-99", "month must be in 1..12"),
+        ("seed: " + "1" * 5000, "Exceeds the limit"),
+        ("seed: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+    ],
+)
+def test_yaml_that_says_more_than_plain_values_is_refused_in_one_line(tmp_path, text, words):
+    with pytest.raises(ConfigError, match="is not YAML") as error:
+        load_yaml(yaml_file(tmp_path, text), ["seed", "env_kwargs", "a", "b"])
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)

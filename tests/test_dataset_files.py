@@ -1,5 +1,7 @@
 """Files as labelled data, and how rows are dealt to splits."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -156,6 +158,13 @@ def test_npz_that_is_none_or_holds_objects(tmp_path):
             load(tmp_path / f"{name}.npz")
     with pytest.raises(ConfigError, match=r"d\.npz: X: expected one of the arrays features, y, got 'X'"):
         load(tmp_path / "d.npz")
+
+
+def test_npz_that_is_larger_than_the_memory_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", X=np.zeros((10**5, 2)), y=np.zeros(10**5))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**6))
+    with pytest.raises(ConfigError, match=r"once unpacked, more than the 0\.0 GB that are free"):
+        load(tmp_path / "a.npz")
 
 
 # Parquet

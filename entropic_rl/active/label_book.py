@@ -130,7 +130,7 @@ class LabelBook:
     def _kept(self) -> dict[str, Any]:
         try:
             found = json.loads(self._beside.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # it only helps: labels are whole without it
+        except (OSError, ValueError, RecursionError):  # it only helps: labels are whole without it
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -51,7 +51,7 @@ def read_curve(path: Path) -> list[Point]:
             )
             for row in rows
         ]  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         raise ConfigError(f"{path}: expected the curve of a labelling session; delete it, or put it aside") from None
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -282,7 +283,7 @@ class ActiveLearner:
             directory.mkdir(parents=True, exist_ok=True)
             write_json(path, about)
         if (directory / "rounds.json").exists():
-            self.rounds = [Round(**_numbers(row)) for row in read_json(directory / "rounds.json")["rounds"]]
+            self.rounds = _read_rounds(directory / "rounds.json")
         file = LabelFile(directory / "labels.csv")
         by_text = {str(label): column for column, label in enumerate(self.classes)}
         for row, label in file.read():
@@ -295,9 +296,13 @@ class ActiveLearner:
         return file
 
 
-def _numbers(row: dict[str, Any]) -> dict[str, Any]:
-    """A record of JSON, which has no NaN."""
-    return {name: float("nan") if value is None else value for name, value in row.items()}
+def _read_rounds(path: Path) -> list[Round]:
+    """The rounds of JSON, which has no NaN."""
+    try:
+        rows, nan = read_json(path)["rounds"], cast(Any, math.nan)
+        return [Round(**{name: nan if x is None else x for name, x in row.items()}) for row in rows]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: expected the rounds of an active learner ({error}); delete it") from None
 
 
 class _PoolView:

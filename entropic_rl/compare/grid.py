@@ -14,7 +14,7 @@ from entropic_rl.config import RunConfig, build, field_docs, jsonable
 from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.flags import scalar_fields
 from entropic_rl.resolve import check_together, layered
-from entropic_rl.run_directory import read_json, write_json
+from entropic_rl.run_directory import check_links, read_json, write_json
 from entropic_rl.schedules import Schedule
 
 __all__ = ["FILE", "Plan", "label", "make_plan", "read_plan", "sweepable"]
@@ -151,12 +151,14 @@ def read_plan(out: Path) -> Plan:
         RunDirectoryError: there is none.
     """
     stored = read_json(out / FILE, expected="the --out of a comparison")
+    check_links(out)
     bases = {}
     try:
         for base in stored["bases"]:
             run = build(RunConfig, base["run"])
             bases[base["agent"], run.env] = (run, build(settings_class(base["agent"]), base["config"]))
         sweep = {field: tuple(values) for field, values in stored["sweep"].items()}
+        _check_sweepable([agent for agent, _ in bases], sweep)
         rest = {name: stored[name] for name in ("together", "threshold", "baseline")}
         return Plan(sweep=sweep, seeds=tuple(stored["seeds"]), bases=bases, **rest)
     except (KeyError, TypeError, AttributeError) as error:

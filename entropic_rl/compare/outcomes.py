@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,13 @@ import numpy as np
 from entropic_rl.cell import Cell
 from entropic_rl.compare.execute import FAILED, SESSIONS
 from entropic_rl.compare.grid import Plan
-from entropic_rl.run_directory import read_json, read_metrics
+from entropic_rl.errors import RunDirectoryError, first_line
+from entropic_rl.run_directory import read_json, read_json_lines, read_metrics
 
 __all__ = ["Outcome", "read_outcomes", "read_sessions"]
+
+
+_SAID = {"seconds", "n_cells", "env_steps", "n_workers", "batches", "memory_estimate", "memory_peak", "command"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +57,10 @@ def read_outcomes(plan: Plan, out: Path) -> list[Outcome]:
 def read_sessions(out: Path) -> list[dict[str, Any]]:
     """What was trained when, and what it took; a torn last line is left out."""
     try:
-        lines = (out / SESSIONS).read_text().splitlines()
+        sessions = read_json_lines(out / SESSIONS)
     except FileNotFoundError:
         return []
-    sessions = []
-    for line in lines:
-        try:
-            sessions.append(json.loads(line))
-        except ValueError:
-            break
-    return sessions
+    return [session for session in sessions if session.keys() >= _SAID]
 
 
 def _read(plan: Plan, cell: Cell) -> Outcome:
@@ -83,5 +81,8 @@ def _tables(directory: Path) -> dict[str, np.ndarray]:
     path = directory / "exploration.npz"
     if not path.exists():
         return {}
-    with np.load(path) as stored:  # arrays alone: nothing is unpickled
-        return {name: stored[name] for name in stored.files}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, MemoryError) as error:
+        raise RunDirectoryError(f"cannot read {path}: {first_line(error)}; delete it, or train the run again") from None

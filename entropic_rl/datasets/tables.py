@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from entropic_rl.config import suggestion
@@ -74,11 +75,22 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         if not isinstance(stored, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
         with stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            _check_size(stored)
+            arrays = {name: stored[name] for name in stored.files}
+        if odd := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{odd[0]!r}, which is none")
+        return arrays
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, MemoryError) as error:
         raise ConfigError(
             f"{path.name}: expected arrays X and y saved by numpy.savez, without objects, got {first_line(error)}"
         ) from None
+
+
+def _check_size(stored: Any) -> None:
+    """Refuse arrays that would take more memory than there is, before one is unpacked."""
+    needed, available = sum(part.file_size for part in stored.zip.infolist()), psutil.virtual_memory().available
+    if needed > available:
+        raise ValueError(f"{needed / 1e9:.1f} GB once unpacked, more than the {available / 1e9:.1f} GB that are free")
 
 
 def _npz(path: Path, target: str | None, group: str | None) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from entropic_rl.networks import ACTIVATIONS
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.sb3.model import action_units, one_line
 from entropic_rl.sb3.names import ACTOR, CRITIC, SAC_ACTOR, layers, rescale
+from entropic_rl.sb3.tensors import read_member, read_tensors
 from entropic_rl.spaces import ObservationSpec, action_spec, is_pixels, observation_spec
 
 __all__ = ["from_sb3"]
@@ -79,7 +79,7 @@ def _read_policy(path: Path) -> dict[str, Tensor]:
     """``policy.pth`` of a zip file as tensors by name; nothing is unpickled."""
     try:
         with zipfile.ZipFile(path) as archive:
-            content = archive.read("policy.pth")
+            content = read_member(archive, "policy.pth")
     except FileNotFoundError:
         raise ConfigError(f"no file {path}: expected one that Stable-Baselines3's model.save wrote") from None
     except KeyError:
@@ -87,8 +87,8 @@ def _read_policy(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # zipfile raises many kinds for damaged files
         raise ConfigError(f"{path} cannot be read as a zip file of Stable-Baselines3: {one_line(error)}") from None
     try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception:  # as above; its own text advises to load it with all that it may do
+        loaded = read_tensors(content)
+    except Exception:  # as above
         raise ConfigError(
             f"{path}: policy.pth holds more than tensors or is damaged; it would need unpickling"
         ) from None
