@@ -18,8 +18,8 @@ __all__ = ["CountProgress", "EpochProgress", "GridProgress", "ProgressReport", "
 
 
 def make_console() -> Console:
-    """Where tables are printed; output that goes to a file is not squeezed into 80 columns."""
-    return Console(width=None if sys.stdout.isatty() else 140)
+    """Where tables are printed, brackets in names as they are; into a file, not squeezed into 80 columns."""
+    return Console(width=None if sys.stdout.isatty() else 140, markup=False)
 
 
 def print_summary(summary: Mapping[str, Any], directory: Path) -> None:
@@ -56,7 +56,7 @@ class ProgressReport:
 
     def __init__(self, total: int, label: str, *, enabled: bool = True) -> None:
         self._total, self._label, self._enabled = total, label, enabled
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False)
         self._bar: Progress | None = None
         self._next_line = 0.0
 
@@ -111,7 +111,7 @@ class GridProgress:
         self._groups, self._totals, self._label, self._header = groups, totals, label, header
         self._rows: list[Mapping[str, float]] = [{} for _ in groups]
         self._states = ["waiting" for _ in groups]
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False)
         self._enabled, self._live = enabled, enabled and self._console.is_terminal
         self._started, self._next_line = time.perf_counter(), 0.0
 
@@ -179,7 +179,7 @@ class GridProgress:
 
 def _bar(console: Console) -> Progress:
     return Progress(
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[status]}"),
@@ -218,7 +218,7 @@ class CountProgress:
             MofNCompleteColumn(),
             TextColumn(f"{number} {{task.fields[number]}}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, markup=False),
             disable=not enabled,
         )
         self._task = self._bar.add_task(label, total=total, number="-")

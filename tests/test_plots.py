@@ -384,3 +384,36 @@ def test_figures_on_a_page_refer_to_nothing_but_their_own_parts(tmp_path):
         assert used <= own
         assert not re.search(r"<metadata|<!DOCTYPE|<\?xml", svg)
         ET.fromstring(svg)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name", ["$a$", "$\\frac{1$", "1 $", "a$ b$ c", r"\$a$", "</text><script>x</script>", "a & b", '"x" id="y"']
+)
+def test_names_are_drawn_as_they_are_written(name):
+    lines = [replace(series(i), label=f"{name}{i}") for i in range(2)]
+    drawn_names = texts(drawn(draw.plot_curves, lines, ylabel=name))
+    assert {name, f"{name}0", f"{name}1"} <= set(drawn_names)
+
+
+def test_names_at_ticks_are_drawn_as_they_are_written():
+    from entropic_rl.plots.style import figure
+
+    file = io.StringIO()
+    with figure(file, "$title$", steps=False) as (axes,):
+        axes.set_xticks([0, 1], ["$a$", "$b^{$"])
+        axes.set_yticks([0, 1])
+        axes.set_yticklabels(["$c$", "d"])
+    assert {"$title$", "$a$", "$b^{$", "$c$", "d"} <= set(texts(ET.fromstring(file.getvalue())))
+
+
+def test_powers_of_ten_stay_mathematics():
+    from entropic_rl.plots.style import figure
+
+    file = io.StringIO()
+    with figure(file, "", steps=False) as (axes,):
+        axes.plot([1, 1e6], [1, 2])
+        axes.set_xscale("log")
+    assert not any("mathdefault" in text or "$" in text for text in texts(ET.fromstring(file.getvalue())))

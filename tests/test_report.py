@@ -19,7 +19,8 @@ from entropic_rl.compare.grid import read_plan
 from entropic_rl.compare.report import print_report, read_report, track_report, write_report
 from entropic_rl.compare.verdict import caveats, verdict
 from entropic_rl.compare.words import interval, number
-from entropic_rl.page import command_line
+from entropic_rl.page import Row, Table, command_line, screen_table
+from entropic_rl.progress import make_console
 from entropic_rl.run_directory import read_json
 from tests.synthetic import (
     EVERY_FIGURE,
@@ -398,3 +399,10 @@ def test_tables_figures_and_verdict_are_mirrored_where_runs_were_tracked(everyth
     assert [len(rows) for _, rows in parts["tables"].values()] == [3, 9]
     assert all(len(line) == len(columns) for columns, rows in parts["tables"].values() for line in rows)
     assert parts["summary"]["verdict"].startswith(verdict(everything.report.sections[0])[0])
+
+
+def test_names_on_the_screen_are_no_markup(capsys):
+    table = screen_table("[red]title[/x]", Table(["[/]", "b"], [Row(["[/bold]", "[link=x]y"])], "[/dim]"))
+    make_console().print(table)
+    shown = capsys.readouterr().out
+    assert all(words in shown for words in ("[red]title[/x]", "[/]", "[/bold]", "[link=x]y", "[/dim]"))

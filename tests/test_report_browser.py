@@ -1,14 +1,18 @@
 """The page of a report in a real browser, headless and without a network."""
 
+import csv
+import json
 import os
 import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from entropic_rl.cli import main
 from entropic_rl.compare.report import read_report, write_report
-from tests.synthetic import EVERY_FIGURE, write_everything, write_plan, write_run
+from tests.synthetic import EVERY_FIGURE, SESSION, row, write_everything, write_failure, write_plan, write_run
 
 REQUIRED = "ENTROPIC_RL_REQUIRE_BROWSER"
 CURVES = EVERY_FIGURE - {"visits"}  # figures that draw something for each group apart
@@ -256,14 +260,88 @@ def test_what_is_folded_away_is_printed(shown):
     assert shown.page.locator("#runs").bounding_box()["height"] > 100
 
 
-def test_names_with_markup_in_them_do_nothing(browser, tmp_path):
-    def write(out):
-        plan = write_plan(out, 2, env="<img src=x onerror=alert(1)>")
-        for cell in plan.cells(out):
-            write_run(cell, cell.config.ent_coef + cell.run.seed)
-        return plan
+# Hostile names
 
-    with opened(browser, written(write, tmp_path)) as found:
-        assert "<img src=x onerror=alert(1)>" in found.page.locator("h1").inner_text()
-        assert found.page.locator("img").count() == 0
+EVIL = "document.title=1"
+HOSTILE = (
+    f"""<script>{EVIL}</script>"><img src=x onerror={EVIL}></svg><svg onload={EVIL}>]]>--> id="verdict" """
+    """{{ 7 * 7 }} $\\frac{1$"""
+)
+ENV = f"</b><svg onload={EVIL}>$a$"
+FILE = f"<img src=x onerror={EVIL}> $x^{{$.csv"  # no name of a file has a slash
+
+
+def compare_hostile(out):
+    plan = write_plan(out, 2, env=[ENV, "CartPole-v1"], ent_coef=[0.0, 0.1])
+    signals = {f"flow/<b id=x>$a$/{name}": 0.5 for name in ("entropy_norm", "task_norm", "cosine")}
+    *cells, last = plan.cells(out)
+    for cell in cells:
+        write_run(cell, 1.0 + cell.run.seed, rows=[row(500, 1.0, **signals), row(1000, 1.0, **signals)])
+    write_failure(last, HOSTILE)
+    (out / "sessions.jsonl").write_text(json.dumps(SESSION | {"command": ["compare.py", HOSTILE]}) + "\n")
+    return written(lambda _: plan, out)
+
+
+def verb_on_hostile_data(verb, *flags):
+    def run(out):
+        rng = np.random.default_rng(0)
+        path = out.parent / FILE
+        with path.open("w", newline="", encoding="utf-8") as file:
+            lines = [[*rng.normal(size=2), f"{HOSTILE}{k % 3}", k] for k in range(90)]
+            csv.writer(file).writerows([[f"{HOSTILE} a", "b", f"{HOSTILE} label", "group"], *lines])
+        small = ["--target", f"{HOSTILE} label", "--n-epochs", "2", "--net-arch", "4", "--seeds", "2", "--no-progress"]
+        assert main([*flags, "--data", str(path), *small, "--out", str(out)], verb=verb) == 0
+        return out / "report.html"
+
+    return run
+
+
+PAGES = {
+    "compare": compare_hostile,
+    "calibrate": verb_on_hostile_data("calibrate", "--ent-coef", "0", "0.5"),
+    "robustness": verb_on_hostile_data("robustness", "--ent-coef", "0", "0.5", "--n-steps", "2", "--n-queries", "2"),
+    "study": verb_on_hostile_data("study", "learning-rate"),
+}
+SLOW = ("calibrate", "robustness", "study")  # their pages are made by the same template
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in PAGES]
+)
+def test_hostile_names_do_nothing(name, browser, tmp_path):
+    with opened(browser, PAGES[name](tmp_path / "out")) as found:
+        assert found.page.title() != "1"
+        assert found.page.locator("main img, main script, main iframe, main [onload], main [onerror]").count() == 0
+        assert found.page.locator("script").count() == 1
+        assert found.page.locator("figure svg svg").count() == 0
+        ids = found.all("() => [...document.querySelectorAll('[id]')].map(part => part.id)")
+        assert len(ids) == len(set(ids))
+        found.page.locator(".legend").first.get_by_role("checkbox").first.uncheck()
+        shown = found.all("() => document.documentElement.textContent")
+        assert "onerror=" in shown
+        assert "{{ 7 * 7 }}" in shown or name == "study"
         assert found.wrong == []
+
+
+FOREIGN = (
+    f"<script>{EVIL}</script>",
+    f'<img src="data:," onerror="{EVIL}">',
+    f'<svg onload="{EVIL}"></svg>',
+    '<iframe src="data:text/html,x"></iframe>',
+    '<img src="https://example.com/x.png">',
+    '<link rel="stylesheet" href="https://example.com/x.css">',
+    '<script src="https://example.com/x.js"></script>',
+    '<object data="https://example.com/x"></object>',
+    '<base href="https://example.com/">',
+    "<style>@import url(https://example.com/x.css);</style>",
+    "<style>body { background: url(https://example.com/x.png); }</style>",
+)
+
+
+def test_browser_refuses_what_does_not_belong_to_the_page(browser, report, tmp_path):
+    page = report.read_text("utf-8")
+    (tmp_path / "report.html").write_text(page.replace("<h1>", f"{''.join(FOREIGN)}<h1>", 1), encoding="utf-8")
+    with opened(browser, tmp_path / "report.html") as found:
+        assert found.page.title() != "1"
+        assert len(found.wrong) >= len(FOREIGN)
+        assert all("Content Security Policy" in text for text in found.wrong)

@@ -11,6 +11,8 @@ from typing import IO, Any, Protocol
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
 __all__ = [
     "BESIDE",
@@ -111,10 +113,26 @@ def figure(
             ax.xaxis.set_major_formatter(thousands)
             ax.margins(x=0.01)
             ax.set_xlim(left=0)
+        _take_literally(fig)
         if isinstance(path, Path) and path.suffix.lower() == ".png":
             fig.savefig(path, format="png", dpi=200)
         else:
             fig.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _take_literally(fig: Figure) -> None:
+    """Show ``$`` in names as it is, where matplotlib would read what lies between two of them as mathematics."""
+    for text in fig.findobj(Text):
+        if "$" in text.get_text():
+            text.set_text(_escaped(text.get_text()))
+    for axis in (axis for axes in fig.axes for axis in (axes.xaxis, axes.yaxis)):
+        formatter = axis.get_major_formatter()
+        if isinstance(formatter, FuncFormatter):  # of names that were given; those of powers are mathematics
+            axis.set_major_formatter(FuncFormatter(lambda x, i, own=formatter: _escaped(own(x, i))))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("$", r"\$")
 
 
 def tag(axes: Any, index: int, *artists: Any) -> None:
