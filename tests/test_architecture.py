@@ -435,6 +435,16 @@ def test_nothing_in_the_source_can_run_what_it_reads_but_what_has_a_reason():
     assert found == ALLOWED.keys()
 
 
+def test_the_process_environment_is_read_for_a_key_and_handed_on_and_nothing_else():
+    found = {
+        name
+        for name, path in SOURCES.items()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
+    }
+    assert found == {"tracking", "compare.pool", "benchmarks.comparison", "benchmarks.side_by_side"}
+
+
 def test_pickles_are_forbidden_wherever_numpy_could_read_them():
     loading = [call for path in SOURCES.values() for name, call in calls(path) if name == "np.load"]
     words = [{word.arg: ast.unparse(word.value) for word in call.keywords} for call in loading]
