@@ -91,9 +91,7 @@ def _check_widths(network: NetworkConfig, n_stored: int) -> None:
     memory = network.recurrent_size**2 if network.recurrent != "none" else 0
     needed = max([*widths, *(a * b for a, b in pairwise(widths)), network.features_dim or 0, memory], default=0)
     if min(widths, default=1) < 1 or needed > n_stored:
-        raise ValueError(
-            f"expected layers of at most {n_stored} weights, got net_arch {list(widths)[:10]} and the like"
-        )
+        raise ValueError(f"expected layers of at most {n_stored} weights, got net_arch {list(widths)[:10]} or more")
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ __all__ = [
     "CHECKPOINTS",
     "check_links",
     "check_run_directory",
+    "file_name",
     "is_record",
     "locked",
     "read_json",
@@ -34,8 +37,23 @@ __all__ = [
 
 CHECKPOINTS = "checkpoints"
 """Folder of the states that a training can go on from."""
+_LONGEST = 200  # bytes of a name; file systems allow 255, and something may be added
 _MARKS = ("policy.json", "metrics.jsonl", "plan.json", "learner.json")  # one of them lies in every directory of ours
 _LOCK = ".lock"
+
+
+def file_name(text: str) -> str:
+    """A text, such as an environment's id, as the name of one file: nothing in it leads elsewhere, and it is not long.
+
+    What a name cannot hold becomes ``-``; a digest keeps names apart of which only the beginning is left.
+    """
+    name = re.sub(r"[/\\:\x00-\x1f\x7f]", "-", text)
+    name = f"-{name}" if name in ("", ".", "..") else name
+    kept = name.encode(errors="replace")
+    if len(kept) <= _LONGEST:
+        return kept.decode()
+    digest = hashlib.sha256(kept).hexdigest()[:16]
+    return f"{kept[: _LONGEST - 17].decode(errors='ignore')}-{digest}"
 
 
 def check_run_directory(directory: Path) -> None:
@@ -44,7 +62,16 @@ def check_run_directory(directory: Path) -> None:
     Raises:
         RunDirectoryError: it is not empty, is no directory, cannot be written, or no system takes its name.
     """
-    _check_name(directory)
+    try:
+        flaw = _flaw(directory) if "\0" not in str(directory) else "has a character that no name can have"
+    except OSError as error:
+        flaw = f"cannot be made: {error.strerror}"
+    if flaw:
+        raise RunDirectoryError(f"run directory {directory} {flaw}: expected a new or empty one; choose another")
+
+
+def _flaw(directory: Path) -> str:
+    """Why a directory cannot take a new run; nothing if it can."""
     flaw = ""
     if directory.is_dir():
         if any(path.name != _LOCK for path in directory.iterdir()):
@@ -59,8 +86,7 @@ def check_run_directory(directory: Path) -> None:
             flaw = f"cannot be made: {parent} is a file"
         elif not os.access(parent, os.W_OK):
             flaw = f"cannot be made: {parent} cannot be written"
-    if flaw:
-        raise RunDirectoryError(f"run directory {directory} {flaw}: expected a new or empty one; choose another")
+    return flaw
 
 
 @contextmanager
@@ -89,17 +115,6 @@ def locked(directory: Path) -> Iterator[None]:
         lock.release()
         if not existed and all(path.name == _LOCK for path in directory.iterdir()):
             shutil.rmtree(directory, ignore_errors=True)
-
-
-def _check_name(directory: Path) -> None:
-    """Refuse a name that no file can have."""
-    try:
-        directory.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError) as error:  # too long, or with a null in it
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RunDirectoryError(f"run directory {str(directory)!r} cannot be made: {reason}; choose another") from None
 
 
 def check_links(directory: Path) -> None:

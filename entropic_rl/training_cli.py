@@ -18,7 +18,7 @@ from entropic_rl.errors import RunDirectoryError
 from entropic_rl.flags import Parser, add_settings
 from entropic_rl.interruption import EXIT_CODE, Stopped, stopping_on_signals
 from entropic_rl.resolve import add_common_flags, check_device, check_environment, resolve, say_preset, show_config
-from entropic_rl.run_directory import CHECKPOINTS, check_run_directory, locked, read_json, write_json
+from entropic_rl.run_directory import CHECKPOINTS, check_run_directory, file_name, locked, read_json, write_json
 from entropic_rl.user_modules import is_user_agent
 
 __all__ = ["train"]
@@ -164,5 +164,5 @@ def _agent_parser(prog: str, agents: Sequence[str]) -> Parser:
 
 
 def _default_directory(agent: str, run: RunConfig) -> Path:
-    name = f"{run.env.replace('/', '-')}__{agent.replace(':', '.')}__{run.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-    return Path("runs") / name
+    name = f"{run.env}__{agent.replace(':', '.')}__{run.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / file_name(name)

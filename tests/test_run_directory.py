@@ -4,9 +4,19 @@ import json
 
 import pytest
 
+from entropic_rl.cli import main
 from entropic_rl.errors import ConfigError, RunDirectoryError
-from entropic_rl.run_directory import check_links, is_record, read_json_lines, read_metrics, replace_file
+from entropic_rl.run_directory import (
+    check_links,
+    check_run_directory,
+    file_name,
+    is_record,
+    read_json_lines,
+    read_metrics,
+    replace_file,
+)
 from entropic_rl.user_modules import check_place, import_user_module
+from tests.synthetic import write_plan
 
 
 def test_text_is_not_written_through_a_link(tmp_path):
@@ -52,6 +62,47 @@ def test_metrics_are_numbers_and_nothing_else(tmp_path):
     row = {"global_step": 1.0, "text": "x", "list": [1], "none": None, "whole": 2}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     assert read_metrics(tmp_path) == [{"global_step": 1.0, "whole": 2}]
+
+
+# Names
+
+NAMES = ["CartPole-v1", "../../x", "/etc/passwd", "..", ".", "", "a\\b", "C:\\x", "mine:Env-v0", "a\0b", "a\nb",
+         "é" * 300, "x" * 1000, "~root", " ", "\ud800"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NAMES)
+def test_any_text_becomes_the_name_of_one_file(tmp_path, text):
+    name = file_name(text)
+    (tmp_path / name).touch()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert len(name.encode()) <= 200
+
+
+def test_names_that_are_as_they_should_be_stay_so_and_long_ones_stay_apart():
+    assert file_name("ent_coef_linear:0.1:0__env_a/B-v0") == "ent_coef_linear-0.1-0__env_a-B-v0"
+    assert file_name("x" * 300) != file_name("x" * 301)
+
+
+@pytest.mark.parametrize("text", NAMES[:-1])
+def test_runs_of_a_comparison_lie_below_it_whatever_the_environment_is_called(tmp_path, text):
+    plan = write_plan(tmp_path, 1, env=[text or "-", "Acrobot-v1"], ent_coef=[0.0, 0.1])
+    for cell in plan.cells(tmp_path / "out"):
+        assert cell.directory.parent == tmp_path / "out" / "cells"
+        cell.directory.mkdir(parents=True)
+
+
+@pytest.mark.parametrize("env", NAMES[1:])
+def test_training_leaves_nothing_outside_runs(tmp_path, monkeypatch, capsys, env):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "ppo", f"--env={env}", "--no-progress"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) <= 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, f"{'y' * 300}/z"])
+def test_run_directory_that_no_file_system_takes_is_refused_in_one_line(tmp_path, name):
+    with pytest.raises(RunDirectoryError, match=r"expected a new or empty one; choose another"):
+        check_run_directory(tmp_path / name)
 
 
 # Modules

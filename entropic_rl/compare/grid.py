@@ -14,7 +14,7 @@ from entropic_rl.config import RunConfig, build, field_docs, jsonable
 from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.flags import scalar_fields
 from entropic_rl.resolve import check_together, layered
-from entropic_rl.run_directory import check_links, read_json, write_json
+from entropic_rl.run_directory import check_links, file_name, read_json, write_json
 from entropic_rl.schedules import Schedule
 
 __all__ = ["FILE", "Plan", "label", "make_plan", "read_plan", "sweepable"]
@@ -66,7 +66,7 @@ class Plan:
         agent, env = point.get("agent", only[0]), point.get("env", only[1])
         run, config = self.bases[agent, env]
         name = "__".join(f"{field}_{label(value)}" for field, value in point.items())
-        cell = Cell(agent, _with(run, point), _with(config, point), Path(name.replace("/", "-").replace(":", "-")))
+        cell = Cell(agent, _with(run, point), _with(config, point), Path(file_name(name)))
         check_together(cell.agent, cell.run, cell.config)
         return cell
 
