@@ -1,6 +1,6 @@
 # make demo    the main job: compare entropy coefficients                  make test        the fast tests
 # make install the set-up alone                                           make test-slow   learning runs of minutes
-# make check   formatting, lint, types                                     make test-faults kills, torn writes, bad input
+# make check   formatting, lint, types, known holes                        make test-faults kills, torn writes, bad input
 # make clean   remove what was made
 # Works on a bare clone with Python >= 3.11 and make; PYTHON=python3.12 picks another interpreter.
 
@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install demo test test-slow test-faults check format clean
+.PHONY: install demo test test-slow test-faults check audit format clean
 
 install: $(STAMP)
 
@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is %d.%d; run make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt "setuptools>=77" "torch>=2.10"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "setuptools>=78.1.1" "torch>=2.10"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(STAMP)
 
@@ -43,7 +43,13 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_dependencies.py
+	$(BIN)/python .ci/audit.py
+
+# Advisories about the pinned versions, where the service of pip-audit can be reached.
+audit: $(STAMP)
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python .ci/audit.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .
