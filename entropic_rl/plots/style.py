@@ -51,6 +51,7 @@ _LOOK = {
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "entropic_rl",
+    "text.usetex": False,  # whatever a matplotlibrc says: names are no programs for TeX
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.faults.hostile_files import BENIGN, HOSTILE
 from tests.faults.watched_loading import LOADERS
 
+ROOT = Path(__file__).parents[2]
 READER = Path(__file__).with_name("watched_loading.py")
 
 
@@ -71,3 +72,21 @@ def test_hostile_file_runs_nothing_and_ends_in_one_line(loader, what, end, endin
     assert "\n" not in found["text"]
     assert len(found["text"]) < 1000
     tally("loading a hostile file", "refused in one line" if end == "refused" else "read, the rest ignored")
+
+
+@pytest.mark.faults
+def test_workers_run_no_file_that_is_called_like_a_module_of_python(tmp_path, tally):
+    for name in ("json", "torch", "numpy", "signal", "contextlib"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()\nraise SystemExit(0)\n")
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    flags = ["ppo", "--env", "CartPole-v1", "--total-timesteps", "64", "--n-steps", "32", "--n-envs", "1",
+             "--batch-size", "32", "--eval-episodes", "2", "--seeds", "1", "--ent-coef", "0", "0.1",
+             "--out", "out"]  # fmt: skip
+    ended = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "compare.py", *flags, "--no-progress", "--workers", "1"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "out" / "report.html").exists()
+    assert not (tmp_path / "ran").exists()
+    tally("modules of a foreign folder", "not run")
