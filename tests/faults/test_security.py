@@ -1,7 +1,7 @@
 """Nothing on a load path runs code: every loader of the package, on files as they should be and on hostile ones."""
 
+import functools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,55 +16,73 @@ ROOT = Path(__file__).parents[2]
 READER = Path(__file__).with_name("watched_loading.py")
 
 
+LONG = {"suggest", "to_sb3", "learner", "curve"}  # loaders that import for seconds
+EMPTY = ""  # what is wrong with a file as it should be
+
+
 @pytest.fixture(scope="module")
-def endings(tmp_path_factory):
-    """How every case ended, by loader and by what is wrong with the file; the first round only imports libraries."""
-    root, templates, cases = tmp_path_factory.mktemp("loading"), {}, []
-    for i, (loader, write) in enumerate(BENIGN.items()):
+def ending(tmp_path_factory):
+    """``ending(loader, what)``: how a case ended; those of quick and of long loaders are tried in a process each."""
+
+    @functools.cache
+    def endings(is_long):
+        benign = {loader: write for loader, write in BENIGN.items() if (loader in LONG) == is_long}
+        return try_all(benign, tmp_path_factory.mktemp("loading"))
+
+    return lambda loader, what: endings(loader in LONG)[loader, what]
+
+
+def try_all(benign, root):
+    """How every case of some loaders ended, as (loader, what is wrong with the file); see ``watched_loading.py``."""
+    templates, places, cases = {}, [], {}
+    for i, (loader, write) in enumerate(benign.items()):
         folder = root / f"benign{i}"
         folder.mkdir()
-        templates[loader] = (folder, write(folder).relative_to(folder))
-    names = [(loader, "") for loader in BENIGN] + [(loader, what) for loader, what, *_ in HOSTILE]
-    changes = [None] * len(BENIGN) + [change for *_, change, _ in HOSTILE]
-    for i, ((loader, _), change) in enumerate(zip(names, changes, strict=True)):
+        templates[loader] = folder, write(folder).relative_to(folder)
+    changes = {(loader, EMPTY): None for loader in benign}
+    changes |= {(loader, what): change for loader, what, change, _ in HOSTILE if loader in benign}
+    for i, ((loader, what), change) in enumerate(changes.items()):
         folder, place = templates[loader]
-        own = shutil.copytree(folder, root / f"case{i}" / "own", symlinks=True)
+        places.append(root / f"case{i}")
+        own = shutil.copytree(folder, places[-1] / "own", symlinks=True)
         if change is not None:
             change(own / place)
-        cases.append({"loader": loader.split()[0], "path": str(own / place), "watched": True})
-    warm = [{**case, "watched": False} for case in cases[: len(BENIGN)]]
-    ended = subprocess.run(
-        [sys.executable, READER], input=json.dumps(warm + cases), capture_output=True, text=True, check=False
-    )
+        cases[loader, what] = {"loader": loader.split()[0], "path": str(own / place), "watched": True}
+    first = [cases[loader, EMPTY] | {"watched": False} for loader in benign]  # imports what it takes
+    told = json.dumps([*first, *cases.values()])
+    ended = subprocess.run([sys.executable, READER], input=told, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert "RAN" not in os.environ
-    found = json.loads(ended.stdout)[len(warm) :]
-    for case, one in zip(cases, found, strict=True):
-        own = Path(case["path"])
-        root_of_case = next(parent for parent in own.parents if parent.name.startswith("case"))
-        one["left"] = sorted(str(path) for path in root_of_case.rglob("ran"))
-        outside = root_of_case / "outside"
-        one["kept"] = not outside.exists() or [(p.name, p.read_text()) for p in outside.iterdir()] == [
-            ("kept.svg", "kept")
-        ]
-    return dict(zip(names, found, strict=True))
+    found = json.loads(ended.stdout)[len(first) :]
+    for one, place in zip(found, places, strict=True):
+        one["left"] = [str(path) for path in place.rglob("ran")]
+        outside = {path.name: path.read_text() for path in place.glob("outside/*")}
+        one["kept"] = outside in ({}, {"kept.svg": "kept"})
+    return dict(zip(cases, found, strict=True))
+
+
+def parametrized(names, cases):
+    """Over cases that begin with a loader, those of long ones among the long tests."""
+    marks = [[pytest.mark.faults] if case[0] in LONG else [] for case in cases]
+    return pytest.mark.parametrize(
+        names, [pytest.param(*case, marks=mark) for case, mark in zip(cases, marks, strict=True)]
+    )
 
 
 def test_every_loader_is_tried():
     assert {loader.split()[0] for loader in BENIGN} == set(LOADERS)
-    assert {loader for loader, *_ in HOSTILE} >= set(BENIGN) - {"suggest", "to_sb3"}
+    assert {loader for loader, *_ in HOSTILE} == set(BENIGN)
 
 
-@pytest.mark.parametrize("loader", BENIGN)
-def test_file_as_it_should_be_is_read_without_running_anything(loader, endings, tally):
-    found = endings[loader, ""]
+@parametrized("loader", [(loader,) for loader in BENIGN])
+def test_file_as_it_should_be_is_read_without_running_anything(loader, ending, tally):
+    found = ending(loader, EMPTY)
     assert (found["outcome"], found["events"]) == ("read", []), found["text"]
     tally("loading a file as it should be", "read, nothing run")
 
 
-@pytest.mark.parametrize(("loader", "what", "end"), [(loader, what, end) for loader, what, _, end in HOSTILE])
-def test_hostile_file_runs_nothing_and_ends_in_one_line(loader, what, end, endings, tally):
-    found = endings[loader, what]
+@parametrized(("loader", "what", "end"), [(loader, what, end) for loader, what, _, end in HOSTILE])
+def test_hostile_file_runs_nothing_and_ends_in_one_line(loader, what, end, ending, tally):
+    found = ending(loader, what)
     assert found["events"] == [], found["text"]
     assert found["left"] == []
     assert found["kept"]
