@@ -93,17 +93,30 @@ class Checkpointer:
                 recorder.cut_back(0)
             return None
         step, snapshot, notes = found
+        offsets = self._checked(notes)
         _compare_versions(notes["made_with"])
         try:
             put_back(snapshot, self._roots, late=_LATE)
             flaw = difference(snapshot, take(self._roots, copy=False))
-        except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-            flaw = str(error)
+        except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError, StopIteration) as error:
+            flaw = str(error) or "it is damaged"
         if flaw is not None:
             raise NotResumableError(_complaint(flaw))
-        for recorder, offset in zip(self._recorders, notes["offsets"], strict=True):
+        for recorder, offset in zip(self._recorders, offsets, strict=True):
             recorder.cut_back(offset)
         return step
+
+    def _checked(self, notes: Any) -> list[int]:
+        """Where the records are to be cut back to, if there are such places in them."""
+        sizes = [recorder.offset() for recorder in self._recorders]
+        offsets: Any = notes.get("offsets") if isinstance(notes, dict) else None
+        known = isinstance(offsets, list) and len(offsets) == len(sizes) and isinstance(notes.get("made_with"), dict)
+        if not known or not all(type(x) is int and 0 <= x <= size for x, size in zip(offsets, sizes, strict=True)):
+            raise NotResumableError(
+                f"the checkpoint is not of this metrics.jsonl: expected at most its {sizes} bytes to go on after, got "
+                f"{str(offsets)[:60]}; train anew"
+            )
+        return list(offsets)
 
     def _try(self) -> bool:
         if self._directory is None or not (self._every_updates or self._every_seconds):

@@ -18,7 +18,15 @@ from entropic_rl.errors import RunDirectoryError
 from entropic_rl.flags import Parser, add_settings
 from entropic_rl.interruption import EXIT_CODE, Stopped, stopping_on_signals
 from entropic_rl.resolve import add_common_flags, check_device, check_environment, resolve, say_preset, show_config
-from entropic_rl.run_directory import CHECKPOINTS, check_run_directory, file_name, locked, read_json, write_json
+from entropic_rl.run_directory import (
+    CHECKPOINTS,
+    check_links,
+    check_run_directory,
+    file_name,
+    locked,
+    read_json,
+    write_json,
+)
 from entropic_rl.user_modules import is_user_agent
 
 __all__ = ["train"]
@@ -61,6 +69,7 @@ def _resume(prog: str, arguments: Sequence[str]) -> int:
     add_settings(parser, RunConfig, "run, where other than before", skip=set(jsonable(RunConfig(env="-"))) - {*kept})
     args = parser.parse(arguments)
     cell = read_cell(args.resume)
+    check_links(args.resume)
     changed = {name: getattr(args, name) for name in kept if hasattr(args, name)}
     run = build(RunConfig, jsonable(cell.run) | changed)
     import_gym_packages(run.gym_packages)

@@ -346,7 +346,8 @@ READERS = {
     "active.label_book": "labels",
     "active.labels": "labels, learner",
     "active.labelling_curve": "curve",
-    "checkpoint": "evaluate",
+    "checkpoint": "resume",
+    "policy_files": "evaluate",
     "compare.memory": "what the kernel says of memory",
     "compare.outcomes": "comparison",
     "compare.worker": "what the process that started it says; what the kernel says of memory",
@@ -384,6 +385,7 @@ UNSAFE_CALLS = {
 UNSAFE_METHODS = {"extractall", "extract", "unpack_archive", "read_pickle", "load_module", "exec_module", "run_path"}
 ALLOWED = {
     ("allocation", "ctypes.CDLL"): "the C library that this process has",
+    ("interruption", "ctypes.CDLL"): "the C library that this process has",
     ("agents", "import_module"): "parts of the package, by a table",
     ("robustness", "import_module"): "parts of the package, by a table",
     ("user_modules", "importlib.import_module"): "what a user names; never out of a run directory",

@@ -1,6 +1,7 @@
 """Files for every loader of the package: as they should be, and as somebody would make them who means harm."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -9,17 +10,22 @@ import shutil
 import stat
 import struct
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
+from entropic_rl.agents import agent_class
 from entropic_rl.agents.config import PPOConfig, action_head
+from entropic_rl.cell import Cell
 from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.environments import make_env
+from entropic_rl.interruption import Stopped
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.policy_files import save_policy
 from entropic_rl.run_directory import write_json
+from entropic_rl.runs import train_cells
 from entropic_rl.spaces import observation_spec
 from tests.synthetic import SESSION, write_plan, write_run
 
@@ -46,6 +52,15 @@ def run_directory(folder, **settings):
     write_json(folder / "config.json", {"agent": "ppo", **jsonable(run), **jsonable(config)})
     verdict = {"layer": "0", "state": "dead", "cause": "x", "remedy": "y", "evidence": {}}
     write_json(folder / "gradient_flow.json", {"verdicts": {"policy": []}, "unused": verdict})
+    return folder
+
+
+def stopped_run(folder):
+    """A training that was stopped after a step, with its checkpoint."""
+    run = RunConfig(env="CartPole-v1", n_envs=2, total_timesteps=64, eval_episodes=1, env_backend="sync", device="cpu")
+    cell = Cell("ppo", run, PPOConfig(n_steps=8, batch_size=8, net_arch=(4,)), folder)
+    with suppress(Stopped):
+        train_cells(agent_class("ppo"), [cell], checkpoints=folder / "checkpoints", should_stop=lambda: True)
     return folder
 
 
@@ -115,6 +130,7 @@ def text(name, content):
 CURVE = "measured_on,model,n_labels,accuracy,nll,ece_debiased,signed_gap\nout-of-fold,entropic,10,0.5,0.7,0.1,0.1\n"
 BENIGN = {
     "evaluate": run_directory,
+    "resume": stopped_run,
     "suggest": run_directory,
     "to_sb3": run_directory,
     "cell": run_directory,
@@ -158,6 +174,30 @@ def said(name, **values):
         (folder / "evil.py").write_text(MODULE)
 
     return change
+
+
+def checkpointed(change):
+    """The tree of a checkpoint says something else, and its manifest agrees."""
+
+    def write(folder):
+        [path] = folder.rglob("tree.json")
+        content = json.loads(path.read_text())
+        new = change(content)
+        path.write_bytes(new if isinstance(new, bytes) else json.dumps(content).encode())
+        manifest = json.loads(path.with_name("manifest.json").read_text())
+        manifest["sha256"]["tree.json"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.with_name("manifest.json").write_text(json.dumps(manifest))
+
+    return write
+
+
+def noted(**notes):
+    return checkpointed(lambda content: content["notes"].update(notes))
+
+
+def rooted(node):
+    """The agent of a checkpoint is something else."""
+    return checkpointed(lambda content: content["tree"].update(agent=node))
 
 
 def linked(place, target):
@@ -287,6 +327,20 @@ HOSTILE = [
     ("diagnosis", "nested", replaced("gradient_flow.json", NESTED), "refused"),
     *[("diagnosis", f"verdicts {verdicts}", said("gradient_flow.json", verdicts=verdicts), "refused")
       for verdicts in (1, {"policy": [1]}, {"policy": [{"__class__": "os.system"}]})],
+    *[("resume", f"{name}: {what}", replaced(name, content), "read")
+      for name in ("manifest.json", "tree.json", "tensors.safetensors") for what, content in {
+          "nested": NESTED, "a list": b"[]", "a pickle": lambda: pickle.dumps(Bomb()), "nothing": b""}.items()],
+    ("resume", "its tree is nested", checkpointed(lambda _: b'{"tree":' + NESTED + b"}"), "read"),
+    ("resume", "its tree is a list", checkpointed(lambda _: b'{"tree": [], "notes": {}}'), "refused"),
+    ("resume", "its checkpoints are a link", linked("checkpoints", ""), "refused"),
+    ("resume", "its metrics are a link", linked("metrics.jsonl", "kept.svg"), "refused"),
+    *[("resume", f"offsets {offsets}", noted(offsets=offsets), "refused")
+      for offsets in ([2**60], [-1], ["x"], [], [0, 0], 1)],
+    *[("resume", f"the agent is {node}", rooted(node), "refused") for node in (
+        {"object": {"__class__": {"value": "os.system"}}, "class": "PPO"}, {"each": []}, {"into": {}}, {}, [], 1,
+        {"same": "nobody"}, {"tensor": "../../x"}, {"object": {}, "class": "Popen"}, {"generator": {"value": 1}},
+        {"list": [{"value": 1}]}, {"value": "x"}, {"copies": [{"value": 1}]}, {"_init__": 1},
+    )],
     ("from_sb3", "data is a pickle", lambda path: rezipped(path, data=pickle.dumps(Bomb())), "read"),
     ("from_sb3", "the optimizer is a pickle", lambda path: rezipped(path, policy__optimizer__pth=pickle.dumps(Bomb())),
      "read"),

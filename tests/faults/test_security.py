@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 READER = Path(__file__).with_name("watched_loading.py")
 
 
-LONG = {"suggest", "to_sb3", "learner", "curve"}  # loaders that import for seconds
+LONG = {"resume", "suggest", "to_sb3", "learner", "curve"}  # loaders that import for seconds
 EMPTY = ""  # what is wrong with a file as it should be
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
@@ -44,6 +45,23 @@ def evaluate(path):
     from entropic_rl.evaluate_run import evaluate_directory
 
     evaluate_directory(path, episodes=1, max_steps=5)
+
+
+def resume(path):
+    """``train.py --resume DIR`` up to where it would train."""
+    from entropic_rl.interruption import Stopped
+    from entropic_rl.training_cli import train
+
+    with suppress(Stopped), mock.patch("entropic_rl.training_cli._train", resumed):
+        train("train.py", ["--resume", str(path), "--no-progress"])
+
+
+def resumed(prog, cell, *, progress, resume):
+    from entropic_rl.agents import agent_class
+    from entropic_rl.runs import train_cells
+
+    checkpoints = cell.directory / "checkpoints"
+    train_cells(agent_class(cell.agent), [cell], checkpoints=checkpoints, resume=True, should_stop=lambda: True)
 
 
 def suggest(path):
@@ -135,8 +153,8 @@ def learner(path):
 
 LOADERS = {
     function.__name__: function
-    for function in (evaluate, suggest, to_sb3, from_sb3, cell, diagnosis, comparison, settings, dataset, pool, labels,
-                     answers, curve, learner)
+    for function in (evaluate, resume, suggest, to_sb3, from_sb3, cell, diagnosis, comparison, settings, dataset, pool,
+                     labels, answers, curve, learner)
 }  # fmt: skip
 
 
