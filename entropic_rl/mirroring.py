@@ -23,6 +23,7 @@ from queue import Empty, SimpleQueue
 from typing import IO, Any, Literal, cast
 
 from entropic_rl.config import RunConfig
+from entropic_rl.user_modules import safe_path
 
 __all__ = ["Mirrored", "summarize", "wandb_mode", "wandb_options"]
 
@@ -98,6 +99,7 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            env={**os.environ, **safe_path()},
             start_new_session=True,  # Ctrl-C is for the training
         )
         self._stdin = cast(IO[str], self._process.stdin)

@@ -14,7 +14,7 @@ from typing import Any
 from entropic_rl.errors import ConfigError
 from entropic_rl.run_directory import is_record
 
-__all__ = ["check_place", "import_user_module", "is_user_agent", "load_user_agent"]
+__all__ = ["check_place", "import_user_module", "is_user_agent", "load_user_agent", "safe_path"]
 
 
 def import_user_module(name: str) -> ModuleType:
@@ -74,3 +74,11 @@ def load_user_agent(agent: str) -> Any:
             f"AGENT: {agent} needs a class attribute Config, a dataclass of its settings; see docs/adding-an-agent.md"
         )
     return found
+
+
+def safe_path() -> dict[str, str]:
+    """Environment of our own processes: unless this one does, they take no modules out of the current folder first.
+
+    ``python -m`` would: a file that is called like a module of the standard library would be run in its place.
+    """
+    return {} if sys.path[0] in ("", os.getcwd()) else {"PYTHONSAFEPATH": "1"}

@@ -191,13 +191,25 @@ MAY_IMPORT = {
     "checkpoint": {"errors", "snapshots"},
     "checkpointing": {"checkpoint", "diagnostics", "errors", "snapshots", "tracking", "training"},
     "tracking": BASE | {"config", "mirroring", "run_directory"},
-    "mirroring": BASE | {"config"},
+    "mirroring": BASE | {"config", "user_modules"},
     "wandb_mirror": {"errors", "run_directory"},
     "wandb_push_cli": {"errors", "flags", "run_directory", "wandb_mirror"},
     "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "diagnosis"},  # their settings
     "compare": BASE
     | LOOP
-    | {"agents", "allocation", "compare", "conv_layers", "flags", "landscape", "resolve", "runs", "sb3", "spaces"},
+    | {
+        "agents",
+        "allocation",
+        "compare",
+        "conv_layers",
+        "flags",
+        "landscape",
+        "resolve",
+        "runs",
+        "sb3",
+        "spaces",
+        "user_modules",
+    },
     "sb3": CORE | MACHINERY | BASE | LOOP | {"agents", "runs", "sb3"},
     "testing": CORE | MACHINERY | BASE | {"agents", "environments"},
     "agents.sb3": {"sb3"},  # a door: what people who train with it import
@@ -364,6 +376,8 @@ READERS = {
     "benchmarks.notebooks": "notebooks of this repository",
     "benchmarks.side_by_side": "what a process of its own wrote",
     "benchmarks.worker": "what the process that started it says",
+    "benchmarks.fake_wandb": "what Weights & Biases sends in a measurement",
+    "wandb_mirror": "comparison, what the process that started it says; the record that a training of ours writes",
 }
 """Every module that reads a file or a stream: by which loaders of
 tests/faults/watched_loading.py it is tried, or whose files they are."""
@@ -394,6 +408,9 @@ ALLOWED = {
     ("compare.outcomes", "np.load"): "without pickles",
     ("compare.pool", "subprocess"): "starts our own workers",
     ("tracking", "subprocess"): "asks git for the commit",
+    ("mirroring", "subprocess"): "starts our own follower",
+    ("benchmarks.fake_wandb", "http"): "stands for the server of Weights & Biases on this machine",
+    ("benchmarks.tracking", "subprocess"): "measures programs of ours",
     ("benchmarks.comparison", "subprocess"): "measures programs of ours and of others",
     ("benchmarks.side_by_side", "subprocess"): "measures programs of ours and of others",
     ("benchmarks.notebooks", "exec"): "runs notebooks of this repository",
@@ -444,7 +461,8 @@ def test_the_process_environment_is_read_for_a_key_and_handed_on_and_nothing_els
         for node in ast.walk(parsed(path))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
     }
-    assert found == {"tracking", "compare.pool", "benchmarks.comparison", "benchmarks.side_by_side"}
+    measuring = {"benchmarks.comparison", "benchmarks.side_by_side", "benchmarks.tracking"}
+    assert found == {"mirroring", "wandb_mirror", "compare.pool", *measuring}
 
 
 def test_pickles_are_forbidden_wherever_numpy_could_read_them():

@@ -40,21 +40,22 @@ def checkpoint_rows(cases: Mapping[str, Any], *, n: int, kept_seconds: float) ->
     return rows
 
 
+class _Enough(Exception):  # noqa: N818 - as many checkpoints as asked for
+    pass
+
+
 def _measure(agent: str, n_runs: int, settings: Mapping[str, Any], n: int) -> tuple[int, list[float]]:
     """Bytes on disk and seconds of each of ``n`` checkpoints of one training."""
     own: dict[str, Any] = {"total_timesteps": 2**62, "coverage": "off", "checkpoint_every": 1, "log_interval": 2**30}
     seconds: list[float] = []
     save = Checkpointer.save
 
-    class Enough(Exception):  # noqa: N818
-        pass
-
     def timed(self: Checkpointer, **options: Any) -> None:
         started = time.perf_counter()
         save(self, **options)
         seconds.append(time.perf_counter() - started)
         if len(seconds) == n:
-            raise Enough
+            raise _Enough
 
     with tempfile.TemporaryDirectory() as folder:
         cells = []
@@ -64,7 +65,7 @@ def _measure(agent: str, n_runs: int, settings: Mapping[str, Any], n: int) -> tu
         Checkpointer.save = timed  # type: ignore[method-assign]
         try:
             train_cells(agent_class(agent), cells, checkpoints=Path(folder) / "checkpoints")
-        except Enough:
+        except _Enough:
             pass
         finally:
             Checkpointer.save = save  # type: ignore[method-assign]

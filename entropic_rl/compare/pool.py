@@ -18,6 +18,7 @@ from typing import IO, Any, cast
 
 from entropic_rl.compare.jobs import Job
 from entropic_rl.interruption import EXIT_CODE
+from entropic_rl.user_modules import safe_path
 
 __all__ = ["Ended", "run_jobs"]
 
@@ -97,7 +98,7 @@ def _start(number: int, job: Job, job_type: str, events: Queue[tuple[int, dict[s
         stdout=subprocess.PIPE,
         stderr=complaints,
         text=True,
-        env={**_MALLOC, **os.environ, **_safe_path(), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+        env={**_MALLOC, **os.environ, **safe_path(), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
     )
     told, heard = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
     try:
@@ -108,14 +109,6 @@ def _start(number: int, job: Job, job_type: str, events: Queue[tuple[int, dict[s
             told.close()
     threading.Thread(target=_listen, args=(number, heard, events), daemon=True).start()
     return _Worker(job, process, complaints)
-
-
-def _safe_path() -> dict[str, str]:
-    """Unless this process does, a worker takes no modules out of the current folder before all others.
-
-    ``python -m`` would: a file that is called like a module of the standard library would be run in its place.
-    """
-    return {} if sys.path[0] in ("", os.getcwd()) else {"PYTHONSAFEPATH": "1"}
 
 
 def _listen(number: int, lines: IO[str], events: Queue[tuple[int, dict[str, Any] | None]]) -> None:
