@@ -163,6 +163,7 @@ class _Put:
     def __init__(self, tensors: Mapping[str, Tensor], late: Mapping[str, type]) -> None:
         self._tensors, self._late = tensors, late
         self._done: dict[str, Any] = {}
+        self._written: dict[int, Tensor] = {}  # by identity
 
     def into(self, item: Any, node: dict[str, Any], path: str) -> Any:
         kind = next(iter(node))
@@ -213,7 +214,9 @@ class _Put:
 
     def _tensor(self, item: Any, node: dict[str, Any], path: str) -> Any:
         then = self._tensors[node["tensor"]]
-        if isinstance(item, Tensor) and item.shape == then.shape and item.dtype == then.dtype:
+        fits = isinstance(item, Tensor) and item.shape == then.shape and item.dtype == then.dtype
+        if fits and id(item) not in self._written:  # else two places hold one now that held two then
+            self._written[id(item)] = item
             with torch.no_grad():
                 item.copy_(then)
             return item
@@ -253,8 +256,14 @@ def _tree_difference(one: Any, other: Any, path: str) -> str | None:
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         pairs = [(*both, f"{path}.{i}") for i, both in enumerate(zip(one, other, strict=True))]
     else:
-        return None if one == other or (one != one and other != other) else path  # noqa: PLR0124 - NaN is NaN
+        return None if _same_value(one, other) else path
     return next((found for pair in pairs if (found := _tree_difference(*pair)) is not None), None)
+
+
+def _same_value(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return float(one).hex() == float(other).hex()  # NaN is NaN, and -0 is not 0
+    return bool(isinstance(one, bool) == isinstance(other, bool) and one == other)
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
