@@ -33,6 +33,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: str | None = None
+        self._process = os.getpid()
 
     def __call__(self) -> bool:
         """Whether to stop."""
@@ -44,6 +45,9 @@ class Stop:
         Raises:
             KeyboardInterrupt: for that.
         """
+        if os.getpid() != self._process:
+            _in_child(number)
+            return
         if self.signal is not None:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
@@ -53,6 +57,13 @@ class Stop:
 
     def _answer(self) -> bytes:
         return f"\n{self.signal}: a checkpoint is written at the next env step; Ctrl-C stops at once\n".encode()
+
+
+def _in_child(number: int) -> None:
+    """What a forked child does, such as an environment's process: SIGTERM ends it, the others are for its parent."""
+    if number == signal.SIGTERM:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 @contextmanager
