@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,10 +46,10 @@ class Rollout:
         lead = (n_steps, n_runs, n_envs)
         self.obs = torch.zeros(n_steps + 1, n_runs, n_envs, obs_size, device=device, dtype=dtype)
         action_dtype = dtype if action.is_continuous else torch.int64
-        self.action = torch.zeros(*lead, *action.event_shape, device=device, dtype=action_dtype)
-        self.reward = torch.zeros(lead, device=device, dtype=dtype)
-        self.terminated = torch.zeros(lead, device=device, dtype=torch.bool)
-        self.truncated = torch.zeros_like(self.terminated)
+        self.action = _zeros((*lead, *action.event_shape), action_dtype, device)
+        self.reward = _zeros(lead, dtype, device)
+        self.terminated = _zeros(lead, torch.bool, device)
+        self.truncated = _zeros(lead, torch.bool, device)
         self.valid = torch.ones_like(self.terminated)
         self.mask: Tensor | None = None
         self.starts = torch.ones(n_steps + 1, n_runs, n_envs, device=device, dtype=torch.bool)
@@ -147,15 +149,14 @@ class Replay:
         self._rows = max(1, capacity // n_envs)
         lead = (n_runs, self._rows, n_envs)
         action_dtype = dtype if action.is_continuous else torch.int64
-        # Not zeros: memory that was never written costs nothing.
         self._dtype, self._bytes = dtype, observation.image is not None
         obs_dtype = torch.uint8 if self._bytes else dtype
-        self.obs = torch.empty(*lead, observation.size, device=device, dtype=obs_dtype)
-        self.next_obs = torch.empty_like(self.obs)
-        self.action = torch.empty(*lead, *action.event_shape, device=device, dtype=action_dtype)
-        self.reward = torch.empty(lead, device=device, dtype=dtype)
-        self.terminated = torch.empty(lead, device=device, dtype=torch.bool)
-        self.truncated = torch.empty_like(self.terminated)
+        self.obs = _zeros((*lead, observation.size), obs_dtype, device)
+        self.next_obs = _zeros((*lead, observation.size), obs_dtype, device)
+        self.action = _zeros((*lead, *action.event_shape), action_dtype, device)
+        self.reward = _zeros(lead, dtype, device)
+        self.terminated = _zeros(lead, torch.bool, device)
+        self.truncated = _zeros(lead, torch.bool, device)
         self.valid: Tensor | None = None
         self.mask: Tensor | None = None
         self.next_mask: Tensor | None = None
@@ -250,3 +251,12 @@ class Replay:
             final = torch.ones_like(mask) if transition.final_mask is None else transition.final_mask
             following = torch.where(ended, final | ~final.any(-1, keepdim=True), following)
         self.next_mask[:, row] = following
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Zeros whose memory costs nothing before it is written to, which torch's own are not; what a snapshot takes of
+    them is the same in every process.
+    """
+    if torch.device(device).type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)

@@ -246,3 +246,12 @@ def test_box_actions_keep_their_shape_and_type():
     batch = every(replay)
     assert torch.equal(batch.action, action)
     assert batch.action.dtype == batch.reward.dtype == torch.float64
+
+
+def test_memory_that_was_never_written_is_zero():
+    # A snapshot takes all of it, and what a fresh process finds in its memory is not to be told apart.
+    noise = [torch.full((50, 4, 3), 77.0) for _ in range(50)]
+    del noise
+    replay = Replay(1, 200, 4, ObservationSpec.vector(3), action_spec(spaces.Discrete(2)))
+    for name in ("obs", "next_obs", "action", "reward", "terminated", "truncated"):
+        assert not getattr(replay, name).view(torch.uint8).any(), name
