@@ -58,6 +58,7 @@ class EpisodeTape(gym.Wrapper[Any, Any, Any, Any]):
     def tape(self, tape: dict[str, Any]) -> None:
         if tape["random"] is not None:
             self.unwrapped.np_random.bit_generator.state = tape["random"]
+        self._actions = tape["actions"].copy()  # of its kind, also where there are none yet
         _remind(self.env, tape["memory"])
         self.reset(seed=tape["seed"], options=tape["options"])
         for action in tape["actions"]:

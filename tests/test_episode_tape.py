@@ -134,6 +134,16 @@ def test_tape_tells_its_start_and_the_actions_since():
     assert tape["actions"].tolist() == [1, 0], "a tape that was read does not go on"
 
 
+def test_tape_without_actions_is_of_the_same_kind_afterwards():
+    one, other = (EpisodeTape(gym.make("CartPole-v1")) for _ in range(2))
+    one.reset(seed=3)
+    one.step(1)
+    one.reset()
+    other.reset(seed=9)
+    other.tape = one.tape
+    assert equal(other.tape, one.tape)
+
+
 def test_options_of_a_reset_are_given_again():
     one, other = (EpisodeTape(gym.make("CartPole-v1")) for _ in range(2))
     one.reset(seed=3, options={"low": -0.01, "high": 0.02})
