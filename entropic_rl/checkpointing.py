@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ class Checkpointer:
         training: whose state it is.
         parts: objects with state beside the training, by name.
         recorders: whose files are cut back to what they were.
+        settings: plain values that a checkpoint is good for.
         every_updates: updates between two checkpoints; 0 for the clock alone.
         every_seconds: wall-clock seconds between two; 0 for the count alone.
 
@@ -49,12 +51,14 @@ class Checkpointer:
         parts: Mapping[str, Any],
         recorders: Sequence[Recorder],
         *,
+        settings: Sequence[Mapping[str, Any]] = (),
         every_updates: int,
         every_seconds: float,
     ) -> None:
         self._directory, self._recorders = directory, recorders
         self._roots = {"agent": training.agent, "training": training, **parts}
         self._training = training
+        self._settings = json.loads(json.dumps([{**each} for each in settings]))  # as they come back
         self._every_updates, self._every_seconds = every_updates, every_seconds
         self._saved_at, self._took = time.monotonic(), 0.0
         self.is_possible = self._try()
@@ -76,7 +80,8 @@ class Checkpointer:
         if self._directory is None or not self.is_possible:
             return
         started = time.monotonic()
-        notes = {"offsets": [recorder.offset() for recorder in self._recorders], "made_with": _made_with()}
+        offsets = [recorder.offset() for recorder in self._recorders]
+        notes = {"offsets": offsets, "made_with": _made_with(), "settings": self._settings}
         save_checkpoint(self._directory, self._training.global_step, take(self._roots, copy=False), notes, kept=kept)
         self._saved_at = time.monotonic()
         self._took = self._saved_at - started
@@ -95,6 +100,7 @@ class Checkpointer:
         step, snapshot, notes = found
         offsets = self._checked(notes)
         _compare_versions(notes["made_with"])
+        _compare_settings(notes.get("settings", self._settings), self._settings)
         try:
             put_back(snapshot, self._roots, late=_LATE)
             flaw = difference(snapshot, take(self._roots, copy=False))
@@ -138,6 +144,15 @@ def _compare_versions(then: Mapping[str, Any]) -> None:
     other = [f"{name} {then.get(name)} then, {now} now" for name, now in _made_with().items() if then.get(name) != now]
     if other:
         warnings.warn(f"resuming with other software, the bits may differ ({'; '.join(other)})", stacklevel=3)
+
+
+def _compare_settings(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> None:
+    if len(then) != len(now):
+        raise RunDirectoryError(_complaint(f"{len(then)} runs, not {len(now)}"))
+    for before, after in zip(then, now, strict=True):
+        other = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        if other:
+            raise RunDirectoryError(_complaint(", ".join(other)))
 
 
 def _complaint(flaw: str) -> str:

@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode
 from entropic_rl.agents.config import action_head
 from entropic_rl.cell import Cell
 from entropic_rl.checkpointing import Checkpointer
-from entropic_rl.config import RunConfig
+from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.diagnosis import Diagnosis, Undiagnosed
 from entropic_rl.environments import make_vector_env
 from entropic_rl.episode_tape import EpisodeTape
@@ -115,6 +115,7 @@ def train_cells(
             training,
             {"examiner": examiner},
             recorders,
+            settings=[_fixed_settings(cell) for cell in cells],
             every_updates=run.checkpoint_every,
             every_seconds=run.checkpoint_seconds,
         )
@@ -141,6 +142,12 @@ def train_cells(
         for recorder in recorders:
             recorder.close(exit_code=1)  # nothing, where it has finished
         envs.close()
+
+
+def _fixed_settings(cell: Cell) -> dict[str, Any]:
+    """Those that a training cannot go on with others of."""
+    decisive = ("env", "env_kwargs", "env_wrappers", "env_backend", "n_envs", "seed", "frame_stack")
+    return {"agent": cell.agent, **{name: cell.value(name) for name in decisive}, **jsonable(cell.config)}
 
 
 def _follow(
