@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from entropic_rl.errors import RunDirectoryError, first_line
@@ -27,13 +28,15 @@ _FORMAT = 1
 def save_policy(policy: ActorCritic, run: int, directory: Path) -> None:
     """Write run ``run`` of a batch as ``policy.safetensors`` and ``policy.json``, a policy of one run."""
     tensors = {name: tensor[run : run + 1].contiguous().cpu() for name, tensor in policy.state_dict().items()}
+    content = save(tensors)
     temporary = directory / "policy.safetensors.tmp"
-    temporary.write_bytes(save(tensors))
+    temporary.write_bytes(content)
     os.replace(temporary, directory / "policy.safetensors")
     write_json(
         directory / "policy.json",
         {
             "format": _FORMAT,
+            "sha256": hashlib.sha256(content).hexdigest(),
             "network": asdict(policy.network),
             "obs_size": policy.observation.size,
             "frames": policy.observation.frames,
@@ -69,7 +72,7 @@ def load_policy(
             f"the policy in {directory} was trained for {_spaces(*made_for)}, but the env has {_spaces(*offered)}; "
             "evaluate it on the env it was trained on"
         )
-    tensors = _tensors(directory / "policy.safetensors")
+    tensors = _tensors(directory / "policy.safetensors", description.get("sha256"))
     try:
         _check_widths(network_config, sum(tensor.numel() for tensor in tensors.values()))
         policy = ActorCritic(network_config, observation, action, [0], device=device, dtype=dtype)
@@ -94,9 +97,16 @@ def _check_widths(network: NetworkConfig, n_stored: int) -> None:
         raise ValueError(f"expected layers of at most {n_stored} weights, got net_arch {list(widths)[:10]} or more")
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(path: Path, digest: str | None) -> dict[str, Tensor]:
+    """Numbers by name; ``digest`` is what the file's SHA-256 has to be, None for policies from before it was noted."""
     try:
-        return load_file(path)
+        content = path.read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        if digest is not None and found != digest:
+            raise RunDirectoryError(
+                f"{path} is damaged: expected the SHA-256 that policy.json notes, got {found[:12]}...; train again"
+            )
+        return load(content)
     except FileNotFoundError:
         raise RunDirectoryError(f"no {path.name} in {path.parent}: the training did not finish") from None
     except (OSError, SafetensorError) as error:
