@@ -4,6 +4,8 @@ from collections import Counter
 
 import pytest
 
+from tests.faults.trainings import Trainer
+
 _COUNTS = pytest.StashKey()
 
 
@@ -15,6 +17,13 @@ def tally(record_property):
         record_property("fault", (fault, outcome, times))
 
     return count
+
+
+@pytest.fixture(scope="session")
+def trainer():
+    """Trains in processes that can be killed."""
+    with Trainer() as trainer:
+        yield trainer
 
 
 def pytest_configure(config):
