@@ -58,7 +58,7 @@ class Checkpointer:
         self._directory, self._recorders = directory, recorders
         self._roots = {"agent": training.agent, "training": training, **parts}
         self._training = training
-        self._settings = json.loads(json.dumps([{**each} for each in settings]))  # as they come back
+        self._settings = [{**each} for each in settings]
         self._every_updates, self._every_seconds = every_updates, every_seconds
         self._saved_at, self._took = time.monotonic(), 0.0
         self.is_possible = self._try()
@@ -148,11 +148,11 @@ def _compare_versions(then: Mapping[str, Any]) -> None:
 
 def _compare_settings(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> None:
     if len(then) != len(now):
-        raise RunDirectoryError(_complaint(f"{len(then)} runs, not {len(now)}"))
+        raise NotResumableError(_complaint(f"{len(then)} runs, not {len(now)}"))
     for before, after in zip(then, now, strict=True):
-        other = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        other = [name for name in {**before, **after} if json.dumps(before.get(name)) != json.dumps(after.get(name))]
         if other:
-            raise RunDirectoryError(_complaint(", ".join(other)))
+            raise NotResumableError(_complaint(", ".join(other)))
 
 
 def _complaint(flaw: str) -> str:
