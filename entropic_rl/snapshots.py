@@ -269,7 +269,10 @@ def _same_value(one: Any, other: Any) -> bool:
 def _same_bits(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
+    flat = (
+        tensor.contiguous().as_strided((tensor.numel(),), (1,)) for tensor in (one, other)
+    )  # also where strides are 0
+    return torch.equal(*(numbers.view(torch.uint8) for numbers in flat))
 
 
 def _tapes(env: Any, path: str) -> Any:

@@ -295,3 +295,12 @@ def test_difference_names_the_first_place(one, other, path):
 def test_not_a_number_is_itself():
     one, other = (take({"it": Holder(n=float("nan"), x=torch.tensor([float("nan")]))}) for _ in range(2))
     assert difference(one, other) is None
+
+
+def test_arrays_without_numbers_are_compared():
+    one, other = (
+        take({"it": Holder(x=torch.from_numpy(np.arange(8)[:0].copy()), y=np.zeros((1, 0)))}) for _ in range(2)
+    )
+    assert difference(one, other) is None
+    stretched = Snapshot(one.tree, one.tensors | {"it.x": torch.empty(0, dtype=torch.int64).as_strided((0,), (0,))})
+    assert difference(stretched, other) is None
