@@ -130,6 +130,9 @@ class RunConfig:
             "or in a process each (async); auto: batched where it is the same environment without wrappers, else sync"
         ),
     ] = "auto"
+    env_timeout: Annotated[
+        Positive, Doc("seconds that an environment in a process of its own (async) may take to answer")
+    ] = 60.0
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$"), Doc("auto, cpu, cuda or cuda:N; auto prefers CUDA")
     ] = "auto"

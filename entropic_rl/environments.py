@@ -13,9 +13,11 @@ from functools import partial
 from typing import Any, Literal
 
 import gymnasium as gym
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import entropic_rl.envs as own  # registers its ids
+from entropic_rl.env_checks import CheckedEnv
+from entropic_rl.env_workers import WatchedAsyncVectorEnv
 from entropic_rl.errors import EnvError, first_line
 from entropic_rl.extras import missing_package
 from entropic_rl.user_modules import check_place, import_user_module
@@ -103,6 +105,7 @@ def make_vector_env(
     autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     device: Any = "cpu",
     wrap: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None = None,
+    timeout: float = 60.0,
 ) -> VectorEnv[Any, Any, Any]:
     """``n`` copies of an environment, each with a random generator of its own.
 
@@ -118,6 +121,7 @@ def make_vector_env(
         autoreset_mode: what happens at the end of an episode.
         device: of a batched environment.
         wrap: put around each copy and its wrappers; there are none to put it around in a batched environment.
+        timeout: seconds that a copy in a process of its own may take to answer.
 
     Raises:
         EnvError: as :func:`make_env`; ``batched`` for an id without a batched version, or with wrappers.
@@ -135,10 +139,10 @@ def make_vector_env(
                 device=device,
                 **(kwargs or {}),
             )
-        makers = [partial(_make_one, env_id, kwargs or {}, wrappers, wrap)] * n
+        makers = [partial(_make_one, env_id, kwargs or {}, wrappers, wrap, index) for index in range(n)]
         if backend == "sync":
             return SyncVectorEnv(makers, autoreset_mode=autoreset_mode)
-        vector_env = AsyncVectorEnv(makers, autoreset_mode=autoreset_mode)
+        vector_env = WatchedAsyncVectorEnv(makers, autoreset_mode=autoreset_mode, timeout=timeout)
         with closing(makers[0]()) as copy:  # asking one in another process for what it has not would end that process
             vector_env.offers_action_masks = copy.has_wrapper_attr("action_masks")  # type: ignore[attr-defined]
         return vector_env
@@ -178,8 +182,9 @@ def _make_one(
     kwargs: Mapping[str, Any],
     wrappers: Sequence[str],
     wrap: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None,
+    index: int,
 ) -> gym.Env[Any, Any]:
-    env = put_around(gym.make(env_id, disable_env_checker=True, **kwargs), wrappers)
+    env = CheckedEnv(put_around(gym.make(env_id, disable_env_checker=True, **kwargs), wrappers), index)
     return env if wrap is None else wrap(env)
 
 

@@ -30,6 +30,6 @@ class NotResumableError(RunDirectoryError):
     """A training does not come back to where it was."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error of others says first, for one of ours."""
     return str(error).strip().split("\n", 1)[0].rstrip(".")

@@ -95,6 +95,7 @@ def train_cells(
         backend=run.env_backend,
         wrappers=run.env_wrappers,
         device=device,
+        timeout=run.env_timeout,
     )
     envs, meter, agent, diagnosis = _set_up(agent_class, cells, make_envs, device)
     examiner = _Examiner(agent.policy, cells, make_envs, envs)

@@ -61,6 +61,8 @@ LOOP = {
     "plots",
     "run_directory",
     "environments",
+    "env_checks",
+    "env_workers",
     "config",
 }
 
@@ -152,7 +154,11 @@ MAY_IMPORT = {
     "optimizers": {"networks"},
     "second_order": {"networks"},
     "spaces": {"errors"},
+    "env_checks": {"errors"},
+    "env_workers": {"env_checks", "errors"},
     "environments": {
+        "env_checks",
+        "env_workers",
         "errors",
         "envs",
         "extras",
@@ -224,6 +230,7 @@ TORCH_FREE = {
     "", "allocation", "user_modules", "conv_layers", "extras", "wrappers",
     "errors", "schedules", "families", "presets", "config", "classifier_flags", "flags", "spaces", "environments",
     "mirroring", "run_directory", "interruption", "training_cli", "wandb_push_cli",
+    "env_checks", "env_workers",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_curvature",
     "benchmarks.cli_environments",

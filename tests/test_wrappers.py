@@ -119,7 +119,8 @@ def test_every_copy_of_a_vector_environment_is_wrapped(own, backend, kind):
 def test_what_is_put_around_each_copy_lies_outside_of_its_wrappers(own):
     seen = []
     make_vector_env(CLOCK, 1, wrappers=[f"{own}:Doubled"], wrap=lambda env: seen.append(env) or env)
-    assert [type(env).__name__ for env in seen] == ["Doubled"]
+    assert [type(env).__name__ for env in seen] == ["CheckedEnv"]
+    assert [type(env.env).__name__ for env in seen] == ["Doubled"]
 
 
 def test_backend_of_wrapped_environments_is_sync(own):
