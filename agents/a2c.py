@@ -18,6 +18,7 @@ from torch import Tensor
 from entropic_rl.agents.config import A2CConfig
 from entropic_rl.coefficients import Coefficients
 from entropic_rl.entropy_term import EntropyTerm
+from entropic_rl.health import Health
 from entropic_rl.losses import policy_gradient_loss, value_loss
 from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.on_policy import (
@@ -69,7 +70,8 @@ class A2C:
         self._coefficients = Coefficients(configs, config.NUMBERS, device=device, dtype=dtype)
         self._entropy = EntropyTerm(configs, action, device=device, dtype=dtype)
         self.policy = ActorCritic(NetworkConfig.of(config), observation, action, seeds, device=device, dtype=dtype)
-        self._optimizer = RMSprop(self.policy.params.values, alpha=0.99, eps=1e-5)
+        self.health = Health(len(seeds), device=device)
+        self._optimizer = RMSprop(self.policy.params.values, alpha=0.99, eps=1e-5, health=self.health)
         self.watcher = UNWATCHED
         gamma = self._coefficients.at(0.0)["gamma"]
         normalizer = RewardNormalizer(len(seeds), n_envs, gamma) if config.normalize_reward else None

@@ -18,6 +18,7 @@ from torch import Tensor
 from entropic_rl.agents.config import PPOConfig, check_batch_size
 from entropic_rl.coefficients import Coefficients
 from entropic_rl.entropy_term import EntropyTerm
+from entropic_rl.health import Health
 from entropic_rl.losses import clipped_surrogate_loss, clipped_value_loss, value_loss
 from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.on_policy import (
@@ -75,7 +76,8 @@ class PPO:
         self._coefficients = Coefficients(configs, config.NUMBERS, device=device, dtype=dtype)
         self._entropy = EntropyTerm(configs, action, device=device, dtype=dtype)
         self.policy = ActorCritic(NetworkConfig.of(config), observation, action, seeds, device=device, dtype=dtype)
-        self._optimizer = Adam(self.policy.params.values, eps=1e-5)
+        self.health = Health(len(seeds), device=device)
+        self._optimizer = Adam(self.policy.params.values, eps=1e-5, health=self.health)
         self.watcher = UNWATCHED
         self._minibatch_stream = Stream(seeds, "minibatch", device=device)
         gamma = self._coefficients.at(0.0)["gamma"]

@@ -23,6 +23,7 @@ from entropic_rl.coefficients import Coefficients, DualAscent
 from entropic_rl.critics import Critics
 from entropic_rl.distributions import Distribution, TanhGaussian
 from entropic_rl.entropy_term import EntropyTerm
+from entropic_rl.health import Health
 from entropic_rl.losses import entropic_loss, value_loss
 from entropic_rl.off_policy import Collector, Draws, inspect_policy, mean_over_steps
 from entropic_rl.optimizers import Adam
@@ -71,8 +72,9 @@ class SAC:
         network = NetworkConfig.of(config, critic=False, state_dependent_std=True, initialisation="uniform")
         self.policy = ActorCritic(network, observation, action, seeds, device=device, dtype=dtype)
         self.critics = Critics(network, observation, action.n_outputs, 1, seeds, device=device, dtype=dtype)
-        self._actor_optimizer = Adam(self.policy.params.values, eps=1e-8)
-        self._critic_optimizer = Adam(self.critics.params.values, eps=1e-8)
+        self.health = Health(len(seeds), device=device)
+        self._actor_optimizer = Adam(self.policy.params.values, eps=1e-8, health=self.health)
+        self._critic_optimizer = Adam(self.critics.params.values, eps=1e-8, health=self.health)
         self.watcher = UNWATCHED
         self._collector = Collector(self.policy, config, n_envs, seeds)
         self._noise = Draws(

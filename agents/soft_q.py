@@ -30,6 +30,7 @@ from entropic_rl.buffers import Batch
 from entropic_rl.coefficients import Coefficients, DualAscent
 from entropic_rl.distributions import Categorical
 from entropic_rl.entropy_term import EntropyTerm
+from entropic_rl.health import Health
 from entropic_rl.losses import value_loss
 from entropic_rl.off_policy import Collector, inspect_policy, mean_over_steps
 from entropic_rl.optimizers import Adam
@@ -86,7 +87,8 @@ class SoftQ:
         self.target = ActorCritic(network, observation, action, seeds, device=device, dtype=dtype)
         self._temperature = self.target.temperature = cast(Tensor, self.policy.temperature)  # one tensor, both heads'
         self._temper(0.0)
-        self._optimizer = Adam(self.policy.params.values, eps=1e-8)
+        self.health = Health(len(seeds), device=device)
+        self._optimizer = Adam(self.policy.params.values, eps=1e-8, health=self.health)
         self.watcher = UNWATCHED
         self._collector = Collector(self.policy, config, n_envs, seeds)
 

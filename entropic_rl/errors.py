@@ -3,6 +3,7 @@
 UserError                 one line: what was expected, what came, what to do; the command line exits with 2
 ├── ConfigError           (also a ValueError) a setting is unknown, out of range, or contradicts another
 ├── EnvError              an environment is unknown, misses an extra, or has a space no agent here can take
+├── NumbersError          observations, rewards or gradients of a training are not finite
 └── RunDirectoryError     a run directory cannot be written, is not empty, or does not hold what is asked of it
     └── NotResumableError what it holds cannot be gone on with, but begun anew
 """
@@ -20,6 +21,10 @@ class ConfigError(UserError, ValueError):
 
 class EnvError(UserError):
     """An environment is unknown, misses an extra, or has an unsupported space."""
+
+
+class NumbersError(UserError):
+    """Observations, rewards or gradients of a training are not finite."""
 
 
 class RunDirectoryError(UserError):

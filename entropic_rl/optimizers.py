@@ -2,7 +2,7 @@
 
 All but L-BFGS (``second_order.py``) are elementwise, so R stacked runs are R optimizers; what is ours is that gradient
 norms, step counts, learning rates and the decision to step belong to each row (a run that stopped early must not coast
-on its momentum).
+on its momentum). With a ``health``, rows of runs that have met a gradient that is not finite are never stepped again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from entropic_rl.health import Health
 from entropic_rl.networks import copy_exactly
 
 __all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "clip_grad_norm_"]
@@ -57,7 +58,9 @@ class Adam:
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-5,
         weight_decay: float = 0.0,
+        health: Health | None = None,
     ) -> None:
+        self._health = health
         self._betas, self._eps, self._weight_decay = betas, eps, weight_decay
         self.step_count = params.new_zeros(len(params), 1)
         self.exp_avg = torch.zeros_like(params)
@@ -66,6 +69,7 @@ class Adam:
     @torch.no_grad()
     def step(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None = None) -> None:
         """Step ``params, grads [R, P]`` in place by ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
+        active = active if self._health is None else self._health.active(grads, active)
         if self._weight_decay:
             kept = 1.0 - self._weight_decay * learning_rate
             params.mul_((kept if active is None else kept.where(active, 1.0)).unsqueeze(1))
@@ -168,13 +172,15 @@ class RMSprop:
     Source: Tieleman & Hinton (2012), Coursera lecture 6.5.
     """
 
-    def __init__(self, params: Tensor, *, alpha: float = 0.99, eps: float = 1e-5) -> None:
+    def __init__(self, params: Tensor, *, alpha: float = 0.99, eps: float = 1e-5, health: Health | None = None) -> None:
+        self._health = health
         self._alpha, self._eps = alpha, eps
         self.square_avg = torch.zeros_like(params)
 
     @torch.no_grad()
     def step(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None = None) -> None:
         """Step ``params, grads [R, P]`` in place by ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
+        active = active if self._health is None else self._health.active(grads, active)
         before = _snapshot(params, self, active)
         self.square_avg.mul_(self._alpha).addcmul_(grads, grads, value=1.0 - self._alpha)
         root = self.square_avg.rsqrt().reciprocal_()  # on CPU in a sixth of the time of sqrt, 0 included

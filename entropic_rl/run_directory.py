@@ -23,6 +23,7 @@ from entropic_rl.errors import RunDirectoryError, first_line
 
 __all__ = [
     "CHECKPOINTS",
+    "FAILED",
     "check_links",
     "check_run_directory",
     "file_name",
@@ -37,6 +38,8 @@ __all__ = [
 
 CHECKPOINTS = "checkpoints"
 """Folder of the states that a training can go on from."""
+FAILED = "failed.json"
+"""Why a run did not finish, if it is known."""
 _LONGEST = 200  # bytes of a name; file systems allow 255, and something may be added
 _MARKS = ("policy.json", "metrics.jsonl", "plan.json", "learner.json")  # one of them lies in every directory of ours
 _LOCK = ".lock"

@@ -37,6 +37,7 @@ from entropic_rl.recording import (
     save_tables,
     settle,
 )
+from entropic_rl.run_directory import FAILED, write_json
 from entropic_rl.spaces import ActionSpec, observation_spec
 from entropic_rl.tracking import Recorder
 from entropic_rl.training import Agent, Record, Training
@@ -81,6 +82,8 @@ def train_cells(
     Raises:
         ConfigError: the cells differ in a structural field.
         EnvError: the environment cannot be made or has an unsupported space.
+        NumbersError: the numbers of no run are finite any more; where only some runs' are not, these end with
+            ``failed.json``, and without a summary.
         RunDirectoryError: there is no room on the disk, or what is there is of another training.
         Stopped: it was asked to; a checkpoint and the policies of now are written.
     """
@@ -110,6 +113,7 @@ def train_cells(
             meter=meter,
             on_update=diagnosis.at,
             should_stop=should_stop,
+            on_broken=lambda run, why: write_json(cells[run].directory / FAILED, {"error": why}),
         )
         checkpointer = Checkpointer(
             checkpoints,
@@ -128,7 +132,10 @@ def train_cells(
         _save_policies(agent.policy, cells)
         diagnosis.save()
         max_entropy = agent.policy.action.max_entropy
-        summaries = [finish(*ended, max_entropy) for ended in zip(cells, recorders, last.rows, strict=True)]
+        ended = [run for i, run in enumerate(zip(cells, recorders, last.rows, strict=True)) if i not in training.broken]
+        summaries = [finish(*run, max_entropy) for run in ended]
+        for cell, *_ in ended:
+            (cell.directory / FAILED).unlink(missing_ok=True)  # of before it was mended and resumed
         if extendable:
             checkpointer.save(kept=1)
         return summaries
@@ -166,7 +173,8 @@ def _follow(
             for row, found in zip(record.rows, examiner(record.rows), strict=True):
                 row.update(found)
         for i, (recorder, row) in enumerate(zip(recorders, record.rows, strict=True)):
-            recorder.log({**row, **diagnosis.row(i)})
+            if i not in training.broken:
+                recorder.log({**row, **diagnosis.row(i)})
         if report is not None:
             report.update(record.global_step, record.rows)
     return record

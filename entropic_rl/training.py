@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from entropic_rl.episodes import Episodes
+from entropic_rl.errors import NumbersError
 from entropic_rl.exploration import ExplorationMeter, censored
+from entropic_rl.health import broken_metrics
 from entropic_rl.interruption import Stopped
 from entropic_rl.policies import ActorCritic
 from entropic_rl.streams import Stream
@@ -77,18 +79,21 @@ class Training:
         meter: counts what is visited and done, if given.
         on_update: told the env steps of each run before every update, if given.
         should_stop: asked after every env step, if given.
+        on_broken: told the number of a run, and why, once its numbers are not finite and it learns no more.
 
     Attributes:
         agent: the same.
         global_step: env steps of each run in whole rollouts.
         n_updates: updates so far.
+        broken: runs whose numbers were not finite, and why; they learn no more.
         between_updates: called before each rollout but the first, if it is set.
 
     Raises:
         Stopped: while iterating, because it should.
+        NumbersError: while iterating, because no run is left whose numbers are finite.
     """
 
-    NO_STATE = ("_total", "_interval", "_on_update", "between_updates", "_should_stop")
+    NO_STATE = ("_total", "_interval", "_on_update", "between_updates", "_should_stop", "_on_broken")
 
     def __init__(
         self,
@@ -101,10 +106,12 @@ class Training:
         meter: ExplorationMeter | None = None,
         on_update: Callable[[int], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
+        on_broken: Callable[[int, str], None] | None = None,
     ) -> None:
         self.agent, self._envs, self._meter = agent, envs, meter
         self._total, self._interval, self._on_update = total_timesteps, log_interval, on_update
-        self._should_stop = should_stop
+        self._should_stop, self._on_broken = should_stop, on_broken
+        self.broken: dict[int, str] = {}
         self.between_updates: Callable[[], None] | None = None
         self._obs = envs.reset(Stream(seeds, "environment").seeds(envs.n_envs))
         if meter is not None:
@@ -141,6 +148,7 @@ class Training:
             self._on_update(self.global_step)
         metrics = self.agent.update(self.global_step / self._total)
         self.n_updates += 1
+        self._check_health(metrics)
         return metrics
 
     def _step(self) -> None:
@@ -151,6 +159,37 @@ class Training:
             self._meter.observe(action, transition)
         self._obs = transition.next_obs
         self._n_collected += 1
+        if len(self._envs.broken) > len(self.broken):
+            for run, why in self._envs.broken.items():
+                self._stop_run(run, why)
+
+    def _check_health(self, metrics: dict[str, Tensor]) -> None:
+        """Stop runs whose gradients were not finite in this update; a GPU is asked where a record is due anyway."""
+        health = getattr(self.agent, "health", None)
+        is_due = self.n_updates % self._interval == 0 or self.global_step >= self._total
+        if health is None or not (health.stopped.device.type == "cpu" or is_due):
+            return
+        for run in health.stopped.nonzero().flatten().tolist():
+            if run not in self.broken:
+                where = f"update {self.n_updates} at {self.global_step:,} env steps"
+                what = f"expected a finite gradient, got one that is not{broken_metrics(metrics, run)}"
+                self._stop_run(run, f"{where}: {what}; lower --learning-rate, or scale rewards down")
+
+    def _stop_run(self, run: int, why: str) -> None:
+        """Let a run learn no more.
+
+        Raises:
+            NumbersError: it was the last one.
+        """
+        if run in self.broken:
+            return
+        self.broken[run] = why
+        if (health := getattr(self.agent, "health", None)) is not None:
+            health.stop(run)
+        if self._on_broken is not None:
+            self._on_broken(run, why)
+        if len(self.broken) == self._envs.n_runs:
+            raise NumbersError(why)
 
     def _record(self, metrics: dict[str, Tensor], last: bool) -> Record:
         metrics["explore/first_success"] = censored(self._envs.episodes.first_success)

@@ -20,6 +20,7 @@ from torch import Tensor
 from entropic_rl.episodes import Episodes
 from entropic_rl.errors import EnvError
 from entropic_rl.frames import FrameStack
+from entropic_rl.health import NumberWatch
 from entropic_rl.masks import MaskReader
 from entropic_rl.spaces import ActionSpec, ObservationSpec, is_pixels
 
@@ -105,6 +106,7 @@ class EnvBatch:
         self._just_ended: Tensor | None = None  # [R, E], None if no episode ended in the last step
         self._masks = MaskReader(env, action)
         self.mask: Tensor | None = None
+        self._watch = NumberWatch(n_runs, self.n_envs)
         self.episodes = Episodes(n_runs, self.n_envs, window=window, success_return=success_return, device=device)
 
     def reset(self, seeds: Sequence[Sequence[int]]) -> Tensor:
@@ -118,7 +120,12 @@ class EnvBatch:
         )
         self._just_ended = None
         self.episodes.restart()
-        return self._frames.begin(self._numbers(self._language.observation(obs)))
+        return self._frames.begin(self._numbers(self._watch.restart(flat, self._language.observation(obs))))
+
+    @property
+    def broken(self) -> dict[int, str]:
+        """Runs whose environments gave numbers that are not finite, and where; from there on these give only 0."""
+        return self._watch.broken
 
     def step(self, action: Tensor) -> Transition:
         """Act with ``[R, E, *event]``."""
@@ -131,6 +138,7 @@ class EnvBatch:
         if any_ended:
             final_masks = masks if self.mode is not AutoresetMode.SAME_STEP else self._masks.of_ended(info)
             next_obs, final_obs, masks = self._split_at_ends(next_obs, ended_array, info, masks)
+        next_obs, reward, final_obs = self._watch(next_obs, reward, final_obs)
         terminated, truncated = self._by_run(terminated), self._by_run(truncated)
         ended = terminated | truncated if any_ended else None
         valid, starts = None, ended

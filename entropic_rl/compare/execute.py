@@ -20,12 +20,11 @@ from entropic_rl.compare.unfinished import forget, noted, unfinished
 from entropic_rl.environments import import_gym_packages, make_env
 from entropic_rl.errors import UserError
 from entropic_rl.progress import GridProgress
-from entropic_rl.run_directory import write_json
+from entropic_rl.run_directory import FAILED, read_json, write_json
 from entropic_rl.spaces import action_spec, observation_spec
 
 __all__ = ["FAILED", "SESSIONS", "Means", "Refused", "execute", "pending"]
 
-FAILED = "failed.json"
 SESSIONS = "sessions.jsonl"
 _SHARE = 0.8  # of the free memory that is used
 
@@ -148,9 +147,10 @@ def _note_failures(jobs: Sequence[Job], ended: Sequence[Ended]) -> dict[str, lis
     """Write down which cells did not finish, and why; returns their names by reason."""
     failures: dict[str, list[str]] = {}
     for job, end in zip(jobs, ended, strict=True):
-        error = end.error or "it left no summary"
         for cell in job.cells:
             if not (cell.directory / "summary.json").exists():
+                said = cell.directory / FAILED  # by the training itself
+                error = read_json(said)["error"] if said.exists() else end.error or "it left no summary"
                 cell.directory.mkdir(parents=True, exist_ok=True)
                 write_json(cell.directory / FAILED, {"error": error})
                 failures.setdefault(error, []).append(cell.directory.name)

@@ -48,7 +48,7 @@ class Hostile(gym.Env):
         answer = [obs, reward, False, False, {}]
         deeds = {
             "NaN observation in step": lambda: [obs * np.nan, *answer[1:]],
-            "inf observation in step": lambda: [obs / 0.0, *answer[1:]],
+            "inf observation in step": lambda: [obs + np.inf, *answer[1:]],
             "NaN reward in step": lambda: [obs, float("nan"), *answer[2:]],
             "inf reward in step": lambda: [obs, float("inf"), *answer[2:]],
             "no number as reward in step": lambda: [obs, None, *answer[2:]],

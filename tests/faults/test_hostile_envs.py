@@ -20,8 +20,13 @@ SETTINGS = [
     "1", "--no-progress", "--coverage", "off", "--device", "cpu",
 ]  # fmt: skip
 AT_STEP = r"environment 0, episode 2 after seed \d+, step 11: "
+NUMBERS = r"environment 0, step 27 after its reset with seed \d+: expected finite numbers, got "  # 16 steps before
 AT_RESET = r"environment 0, episode 2 after seed \d+, reset: "
 ANSWERS = {
+    "NaN observation in step": NUMBERS + "nan as observation; mend",
+    "inf observation in step": NUMBERS + "inf as observation; mend",
+    "NaN reward in step": NUMBERS + "nan as reward; mend",
+    "inf reward in step": NUMBERS + "inf as reward; mend",
     "no number as reward in step": AT_STEP + "expected a number as reward, got None; mend",
     "two rewards in step": AT_STEP + r"expected a number as reward, got shape \(2,\); mend",
     "wrong shape in step": AT_STEP + r"expected an observation of shape \(3,\), got shape \(5,\); mend",
@@ -62,7 +67,7 @@ def check_what_is_left(error, pattern):
     assert "Traceback" not in error
     assert len(error.strip().splitlines()) == 1
     assert re.fullmatch("train.py: error: " + pattern + ".*\n", error)
-    assert len(read_metrics(Path("run"))) == (3 if "reset" in error.split(":")[2] else 6)  # after 16 or 26 steps
+    assert len(read_metrics(Path("run"))) == (3 if ", reset: " in error else 6)  # after 16 or 26 steps
     assert not Path("run/summary.json").exists()
     assert any(Path("run/checkpoints").iterdir())
 
@@ -74,7 +79,7 @@ def test_deed_is_one_line_that_says_where(deed, folder, capfd, tally):
     tally("hostile environment, one by one", "exit code 2, one line, record and checkpoint kept")
 
 
-@pytest.mark.parametrize("deed", ["raise in step", "wrong shape in reset", "sys.exit in step", "four values in step"])
+@pytest.mark.parametrize("deed", ["NaN reward in step", "raise in step", "wrong shape in reset", "sys.exit in step"])
 def test_deed_in_a_process_of_its_own_is_the_same_line(deed, folder, capfd, tally):
     assert train(deed, "async") == 2
     check_what_is_left(capfd.readouterr().err, ANSWERS[deed])
