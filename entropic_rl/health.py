@@ -78,21 +78,18 @@ class NumberWatch:
     def restart(self, seeds: Sequence[int], obs: Any) -> Any:
         """Environments were reset with ``seeds [R * E]``; returns ``obs [R * E, D]``, as :meth:`__call__` does."""
         self._seeds, self._n_steps = list(seeds), 0
-        return self._clean("observation", obs)
+        return obs if not self.broken and _are_finite(obs) else self._clean("observation", obs)
 
     def __call__(self, obs: Any, reward: Any, final_obs: Any) -> tuple[Any, Any, Any]:
         """``obs [R * E, D]``, ``reward [R * E]`` and ``final_obs [R * E, D]``, with 0 for all of a broken run."""
         self._n_steps += 1
-        final_obs = final_obs if final_obs is None else self._clean("observation", final_obs)
+        if not self.broken and _are_finite(obs, reward, final_obs):
+            return obs, reward, final_obs
+        final_obs = self._clean("observation", final_obs)
         return self._clean("observation", obs), self._clean("reward", reward), final_obs
 
     def _clean(self, name: str, numbers: Any) -> Any:
-        """Arrays and tensors alike; tensors of a GPU are left to the gradients."""
-        if isinstance(numbers, Tensor) and (numbers.device.type != "cpu" or not numbers.is_floating_point()):
-            return numbers
-        with np.errstate(invalid="ignore", over="ignore"):
-            total = float(numbers.sum())
-        if not self.broken and math.isfinite(total):
+        if numbers is None or _is_left_alone(numbers):
             return numbers
         array = np.asarray(numbers)
         finite = np.isfinite(array).reshape(len(array), -1).all(1)
@@ -111,6 +108,18 @@ class NumberWatch:
             f"environment {index % self._n_envs}, step {self._n_steps} after its reset with seed {self._seeds[index]}: "
             f"expected finite numbers, got {first} as {name}; mend the environment, or wrap it with --env-wrappers"
         )
+
+
+def _are_finite(*arrays: Any) -> bool:
+    """Whether a sum over all of them is a number: no proof of the contrary, but cheap; None counts as finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = sum(float(numbers.sum()) for numbers in arrays if numbers is not None and not _is_left_alone(numbers))
+    return math.isfinite(total)
+
+
+def _is_left_alone(numbers: Any) -> bool:
+    """Whether it is a tensor on a GPU, which is not asked: gradients tell; or one of whole numbers."""
+    return isinstance(numbers, Tensor) and (numbers.device.type != "cpu" or not numbers.is_floating_point())
 
 
 def broken_metrics(metrics: dict[str, Tensor], run: int) -> str:

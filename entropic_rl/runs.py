@@ -113,7 +113,7 @@ def train_cells(
             meter=meter,
             on_update=diagnosis.at,
             should_stop=should_stop,
-            on_broken=lambda run, why: write_json(cells[run].directory / FAILED, {"error": why}),
+            on_broken=partial(_note_broken, cells),
         )
         checkpointer = Checkpointer(
             checkpoints,
@@ -127,6 +127,8 @@ def train_cells(
         training.between_updates = checkpointer.between_updates
         if resume and (step := checkpointer.resume()) is not None and report is not None:
             report.note(f"resumed at {step:,} env steps")
+        for broken in training.broken.items():  # before it was stopped
+            _note_broken(cells, *broken)
         last = _follow(training, examiner, recorders, diagnosis, report)
         save_tables(cells, meter, examiner.tables())
         _save_policies(agent.policy, cells)
@@ -156,6 +158,11 @@ def _fixed_settings(cell: Cell) -> dict[str, Any]:
     """Those that a training cannot go on with others of."""
     decisive = ("env", "env_kwargs", "env_wrappers", "env_backend", "n_envs", "seed", "frame_stack")
     return {"agent": cell.agent, **{name: cell.value(name) for name in decisive}, **jsonable(cell.config)}
+
+
+def _note_broken(cells: Sequence[Cell], run: int, why: str) -> None:
+    """Why a run did not finish, in its directory."""
+    write_json(cells[run].directory / FAILED, {"error": why})
 
 
 def _follow(
