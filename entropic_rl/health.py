@@ -60,7 +60,7 @@ class Health:
 
 
 class NumberWatch:
-    """Finds observations and rewards that are not finite, and keeps them from whoever learns.
+    """Finds observations and rewards of NumPy that are not finite, and keeps them from whoever learns.
 
     Args:
         n_runs: R.
@@ -98,8 +98,7 @@ class NumberWatch:
         if not self.broken:  # numbers whose sum alone is too large
             return numbers
         kept = np.repeat([run not in self.broken for run in range(self._n_runs)], self._n_envs)
-        cleaned = np.where(kept.reshape(-1, *[1] * (array.ndim - 1)), array, 0).astype(array.dtype)
-        return torch.from_numpy(cleaned) if isinstance(numbers, Tensor) else cleaned
+        return np.where(kept.reshape(-1, *[1] * (array.ndim - 1)), array, 0).astype(array.dtype)
 
     def _where(self, name: str, index: int, numbers: Any) -> str:
         values = np.atleast_1d(numbers).ravel()
@@ -118,8 +117,8 @@ def _are_finite(*arrays: Any) -> bool:
 
 
 def _is_left_alone(numbers: Any) -> bool:
-    """Whether it is a tensor on a GPU, which is not asked: gradients tell; or one of whole numbers."""
-    return isinstance(numbers, Tensor) and (numbers.device.type != "cpu" or not numbers.is_floating_point())
+    """Whether it is a tensor, of an environment that steps all copies at once: gradients tell, and cost less."""
+    return isinstance(numbers, Tensor)
 
 
 def broken_metrics(metrics: dict[str, Tensor], run: int) -> str:
