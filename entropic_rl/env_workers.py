@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import queue
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -18,12 +16,12 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from entropic_rl.env_checks import place
 from entropic_rl.errors import EnvError
+from entropic_rl.interruption import die_with_parent
 
 __all__ = ["WatchedAsyncVectorEnv", "in_worker"]
 
 _GRACE = 5.0
 """Seconds in which workers may close their environments."""
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class WatchedAsyncVectorEnv(AsyncVectorEnv[Any, Any]):
@@ -176,7 +174,4 @@ def _follow(parent: int) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before
-            os._exit(1)
+    die_with_parent(parent)

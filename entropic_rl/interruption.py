@@ -102,10 +102,15 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
             signal.signal(number, old)
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int | None = None) -> None:
     """From now on this process is killed when the one that started it ends, however that ends; on Linux alone.
 
     A process that outlived it would go on writing where another one may soon begin.
+
+    Args:
+        parent: id of that process, if it is known: it may have ended already.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if parent not in (None, os.getppid()):
+            os._exit(1)

@@ -157,7 +157,7 @@ MAY_IMPORT = {
     "second_order": {"networks"},
     "spaces": {"errors"},
     "env_checks": {"errors"},
-    "env_workers": {"env_checks", "errors"},
+    "env_workers": {"env_checks", "errors", "interruption"},
     "environments": {
         "env_checks",
         "env_workers",
@@ -409,7 +409,6 @@ UNSAFE_METHODS = {"extractall", "extract", "unpack_archive", "read_pickle", "loa
 ALLOWED = {
     ("allocation", "ctypes.CDLL"): "the C library that this process has",
     ("interruption", "ctypes.CDLL"): "the C library that this process has",
-    ("env_workers", "ctypes.CDLL"): "the C library that this process has",
     ("agents", "import_module"): "parts of the package, by a table",
     ("robustness", "import_module"): "parts of the package, by a table",
     ("user_modules", "importlib.import_module"): "what a user names; never out of a run directory",
