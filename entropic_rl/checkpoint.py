@@ -50,6 +50,14 @@ def save_checkpoint(
         RunDirectoryError: the disk is full, or refuses; checkpoints from before are untouched.
     """
     place = directory / f"{step:015d}"
+    if not _is_sound(place):  # if it is, the same training came here before, with the same bits
+        _add(place, snapshot, notes)
+    for old in _places(directory)[:-kept]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _add(place: Path, snapshot: Snapshot, notes: Mapping[str, Any]) -> None:
+    directory = place.parent
     beside = directory / f"{place.name}.tmp"
     contents = {
         _TENSORS: tensors_as_bytes(snapshot.tensors),
@@ -64,7 +72,7 @@ def save_checkpoint(
         for name, content in contents.items():
             _write(beside / name, content)
         _flush_folder(beside)
-        shutil.rmtree(place, ignore_errors=True)  # of an attempt that was found damaged
+        shutil.rmtree(place, ignore_errors=True)  # a damaged one
         os.replace(beside, place)
         _flush_folder(directory)
     except OSError as error:
@@ -73,8 +81,6 @@ def save_checkpoint(
             f"cannot write a checkpoint into {directory} ({error.strerror}); make room, then go on from the last one "
             "with --resume"
         ) from error
-    for old in _places(directory)[:-kept]:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def newest_checkpoint(directory: Path) -> tuple[int, Snapshot, dict[str, Any]] | None:
@@ -98,6 +104,14 @@ def newest_checkpoint(directory: Path) -> tuple[int, Snapshot, dict[str, Any]] |
 def remove_checkpoints(directory: Path) -> None:
     """All of them, if there are any."""
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_sound(place: Path) -> bool:
+    try:
+        _read(place)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
+        return False
+    return True
 
 
 def _read(place: Path) -> tuple[Snapshot, dict[str, Any]]:

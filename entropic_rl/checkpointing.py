@@ -82,7 +82,7 @@ class Checkpointer:
         started = time.monotonic()
         offsets = [recorder.offset() for recorder in self._recorders]
         notes = {"offsets": offsets, "made_with": _made_with(), "settings": self._settings}
-        save_checkpoint(self._directory, self._training.global_step, take(self._roots, copy=False), notes, kept=kept)
+        save_checkpoint(self._directory, self._training.n_steps, take(self._roots, copy=False), notes, kept=kept)
         self._saved_at = time.monotonic()
         self._took = self._saved_at - started
 

@@ -120,6 +120,11 @@ class Training:
         self.global_step = self.n_updates = 0
         self._n_collected = 0  # env steps of each environment since the last update
 
+    @property
+    def n_steps(self) -> int:
+        """Env steps of each run so far, those of an unfinished rollout included."""
+        return self.global_step + self._n_collected * self._envs.n_envs
+
     def __iter__(self) -> Iterator[Record]:
         while self.global_step < self._total:
             started = time.perf_counter()  # what the caller does between records is not training time

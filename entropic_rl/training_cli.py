@@ -14,7 +14,7 @@ from entropic_rl.allocation import keep_freed_memory
 from entropic_rl.cell import Cell, read_cell, settings_class
 from entropic_rl.config import RunConfig, build, jsonable
 from entropic_rl.environments import import_gym_packages
-from entropic_rl.errors import RunDirectoryError
+from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.flags import Parser, add_settings
 from entropic_rl.interruption import EXIT_CODE, Stopped, stopping_on_signals
 from entropic_rl.resolve import add_common_flags, check_device, check_environment, resolve, say_preset, show_config
@@ -67,11 +67,20 @@ def _resume(prog: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
     kept = ("total_timesteps", "checkpoint_every", "checkpoint_seconds")
     add_settings(parser, RunConfig, "run, where other than before", skip=set(jsonable(RunConfig(env="-"))) - {*kept})
-    args = parser.parse(arguments)
+    try:
+        args = parser.parse(arguments)
+    except ConfigError as error:
+        allowed = ", ".join("--" + name.replace("_", "-") for name in kept)
+        raise ConfigError(f"{error}; beside --resume RUN_DIR, whose settings count, only {allowed} may stand") from None
     cell = read_cell(args.resume)
     check_links(args.resume)
     changed = {name: getattr(args, name) for name in kept if hasattr(args, name)}
     run = build(RunConfig, jsonable(cell.run) | changed)
+    if run.total_timesteps < cell.run.total_timesteps:
+        raise ConfigError(
+            f"--total-timesteps: expected at least the run's {cell.run.total_timesteps}, got {run.total_timesteps}; a "
+            "shorter training has other schedules: train anew"
+        )
     import_gym_packages(run.gym_packages)
     finished = args.resume / "summary.json"
     if finished.exists():

@@ -187,3 +187,15 @@ def test_run_killed_before_its_settings_were_written_leaves_an_empty_directory(t
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(RunDirectoryError, match="is not empty"):
         check_run_directory(tmp_path)
+
+
+def test_sound_checkpoint_of_the_same_step_stays_and_a_damaged_one_is_replaced(tmp_path):
+    save_checkpoint(tmp_path, 1, state(1.0), {})
+    save_checkpoint(tmp_path, 1, state(2.0), {})
+    first = newest_checkpoint(tmp_path)
+    assert first is not None
+    tensors = tmp_path / f"{1:015d}" / "tensors.safetensors"
+    whole = tensors.read_bytes()
+    tensors.write_bytes(whole[:-1])
+    save_checkpoint(tmp_path, 1, state(1.0), {})
+    assert tensors.read_bytes() == whole

@@ -127,6 +127,15 @@ def test_damaged_config_is_one_line(tmp_path, capsys, content):
     refused(capsys, resume(), "")
 
 
+def test_shorter_training_is_refused_and_changes_nothing(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched:
+        stopping_at(patched, 30)
+        assert train("--total-timesteps", 80) == EXIT_CODE
+    capsys.readouterr()
+    refused(capsys, resume("--total-timesteps", 40), "expected at least the run's 80, got 40")
+    assert json.loads((tmp_path / "run/config.json").read_text())["total_timesteps"] == 80
+
+
 def test_no_run_directory_is_one_line(capsys):
     refused(capsys, resume(), "no run directory run")
 
