@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -32,19 +33,17 @@ def save_policy(policy: ActorCritic, run: int, directory: Path) -> None:
     temporary = directory / "policy.safetensors.tmp"
     temporary.write_bytes(content)
     os.replace(temporary, directory / "policy.safetensors")
-    write_json(
-        directory / "policy.json",
-        {
-            "format": _FORMAT,
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "network": asdict(policy.network),
-            "obs_size": policy.observation.size,
-            "frames": policy.observation.frames,
-            "image": policy.observation.image,
-            "action": {"kind": policy.action.kind, "n_outputs": policy.action.n_outputs, "nvec": policy.action.nvec},
-            "dtype": str(policy.params.values.dtype).removeprefix("torch."),
-        },
-    )
+    description = {
+        "format": _FORMAT,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "network": asdict(policy.network),
+        "obs_size": policy.observation.size,
+        "frames": policy.observation.frames,
+        "image": policy.observation.image,
+        "action": {"kind": policy.action.kind, "n_outputs": policy.action.n_outputs, "nvec": policy.action.nvec},
+        "dtype": str(policy.params.values.dtype).removeprefix("torch."),
+    }
+    write_json(directory / "policy.json", description | {"description_sha256": _digest(description)})
 
 
 def load_policy(
@@ -72,6 +71,9 @@ def load_policy(
             f"the policy in {directory} was trained for {_spaces(*made_for)}, but the env has {_spaces(*offered)}; "
             "evaluate it on the env it was trained on"
         )
+    noted = description.pop("description_sha256", None)  # policies from before have none
+    if noted is not None and noted != _digest(description):
+        raise RunDirectoryError(f"{directory / 'policy.json'} is damaged: it is not what its digest says; train again")
     tensors = _tensors(directory / "policy.safetensors", description.get("sha256"))
     try:
         _check_widths(network_config, sum(tensor.numel() for tensor in tensors.values()))
@@ -82,6 +84,11 @@ def load_policy(
             f"policy.safetensors and policy.json in {directory} do not belong together: {first_line(error)}"
         ) from None
     return policy
+
+
+def _digest(description: Mapping[str, Any]) -> str:
+    """Of what a policy is said to be, however the text is laid out."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def _check_widths(network: NetworkConfig, n_stored: int) -> None:
