@@ -32,6 +32,7 @@ _MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Format -> how its tree becomes one of the next format."""
 _TENSORS, _TREE, _MANIFEST = "tensors.safetensors", "tree.json", "manifest.json"
 _BLOCK = 2**24  # bytes
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError)  # what reading it raises
 
 
 def save_checkpoint(
@@ -94,7 +95,7 @@ def newest_checkpoint(directory: Path) -> tuple[int, Snapshot, dict[str, Any]] |
     for place in reversed(_places(directory)):
         try:
             snapshot, notes = _read(place)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        except _DAMAGE as error:
             warnings.warn(f"the checkpoint {place} is damaged and was passed over ({error})", stacklevel=2)
             continue
         return int(place.name), snapshot, notes
@@ -109,7 +110,7 @@ def remove_checkpoints(directory: Path) -> None:
 def _is_sound(place: Path) -> bool:
     try:
         _read(place)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
+    except _DAMAGE:
         return False
     return True
 

@@ -21,9 +21,8 @@ from entropic_rl.training import Training
 
 __all__ = ["Checkpointer"]
 
-_PATIENCE = (
-    50  # times as long as a checkpoint took is trained before the clock asks for the next: at most 2 % of the time
-)
+_PATIENCE = 50
+"""Times as long as a checkpoint took is trained before the clock asks for the next: at most 2 % of the time."""
 _LATE = (FlowRecord, Rhythm, Way)  # made when a network is looked at first
 _MATTERS = ("entropic-rl", "torch", "numpy", "gymnasium", "python")  # for the bits
 

@@ -45,9 +45,7 @@ class WatchedAsyncVectorEnv(AsyncVectorEnv[Any, Any]):
 
     def reset_async(self, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> None:
         """Ask copies to begin episodes."""
-        chosen = (
-            np.ones(self.num_envs, bool) if not options else options.get("reset_mask", np.ones(self.num_envs, bool))
-        )
+        chosen = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
         seeds = seed if isinstance(seed, list) else [None if seed is None else seed + i for i in range(self.num_envs)]
         for i in np.flatnonzero(chosen):
             self._n_episodes[i] = 0 if seeds[i] is not None else self._n_episodes[i] + 1

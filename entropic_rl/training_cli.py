@@ -31,6 +31,8 @@ from entropic_rl.user_modules import is_user_agent
 
 __all__ = ["train"]
 
+_CHANGEABLE = ("total_timesteps", "checkpoint_every", "checkpoint_seconds")  # when a run is resumed
+
 
 def train(prog: str, arguments: Sequence[str]) -> int:
     """Train one agent and leave a run directory, or go on with one."""
@@ -65,16 +67,17 @@ def _resume(prog: str, arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--resume", type=Path, required=True, metavar="RUN_DIR", help="the run directory")
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
-    kept = ("total_timesteps", "checkpoint_every", "checkpoint_seconds")
-    add_settings(parser, RunConfig, "run, where other than before", skip=set(jsonable(RunConfig(env="-"))) - {*kept})
+    add_settings(
+        parser, RunConfig, "run, where other than before", skip=set(jsonable(RunConfig(env="-"))) - {*_CHANGEABLE}
+    )
     try:
         args = parser.parse(arguments)
     except ConfigError as error:
-        allowed = ", ".join("--" + name.replace("_", "-") for name in kept)
+        allowed = ", ".join("--" + name.replace("_", "-") for name in _CHANGEABLE)
         raise ConfigError(f"{error}; beside --resume RUN_DIR, whose settings count, only {allowed} may stand") from None
     cell = read_cell(args.resume)
     check_links(args.resume)
-    changed = {name: getattr(args, name) for name in kept if hasattr(args, name)}
+    changed = {name: getattr(args, name) for name in _CHANGEABLE if hasattr(args, name)}
     run = build(RunConfig, jsonable(cell.run) | changed)
     if run.total_timesteps < cell.run.total_timesteps:
         raise ConfigError(
@@ -146,9 +149,7 @@ def _note_settings(cell: Cell) -> None:
     path = cell.directory / "config.json"
     stored = read_json(path)
     settings = jsonable(cell.run)
-    if any(
-        stored.get(name) != settings[name] for name in ("total_timesteps", "checkpoint_every", "checkpoint_seconds")
-    ):
+    if any(stored.get(name) != settings[name] for name in _CHANGEABLE):
         write_json(path, stored | settings)
         (cell.directory / "summary.json").unlink(missing_ok=True)
 
