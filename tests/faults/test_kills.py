@@ -22,7 +22,7 @@ CASES = {
     "ppo with a GRU, async CartPole": f"ppo --env CartPole-v1 --env-backend async {ON} --total-timesteps 1024 "
     "--recurrent gru --recurrent-size 8 --ent-coef target:0.4",
 }
-N_KILLS = 200  # in all; those of a comparison of 16 runs are to join them
+N_KILLS = 200  # in all; those of a comparison join them in test_comparison_kills.py
 MOST_IN_A_ROW = 5
 
 
