@@ -194,6 +194,8 @@ class _Player:
         else:
             noise = _noise(policy, seeds, steps)
             action = distribution.sample(noise.view(n_runs, n // n_runs, -1).to(values.dtype))
+        if policy.action.is_continuous and n_runs > 1:  # one run's broken parameters are no end of the others
+            action = action.nan_to_num()
         return policy.action.to_env(action.flatten(0, 1).cpu().numpy())
 
 

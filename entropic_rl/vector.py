@@ -129,7 +129,10 @@ class EnvBatch:
 
     def step(self, action: Tensor) -> Transition:
         """Act with ``[R, E, *event]``."""
-        obs, reward, terminated, truncated, info = self.env.step(self._language.action(action.flatten(0, 1)))
+        flat_action = action.flatten(0, 1)
+        if self._action.is_continuous:  # of a run whose parameters broke; it is its gradient that tells
+            flat_action = flat_action.nan_to_num()
+        obs, reward, terminated, truncated, info = self.env.step(self._language.action(flat_action))
         next_obs, any_ended = self._language.observation(obs), self._language.any_ended(terminated, truncated, info)
         final_obs = None
         ended_array = terminated | truncated if any_ended else None

@@ -1,13 +1,17 @@
 """Numbers that are not finite: only the run that they belong to is frozen, before its parameters are touched."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode
 
 from entropic_rl.agents import agent_class
 from entropic_rl.agents.config import AGENT_CONFIGS
 from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import NumbersError
+from entropic_rl.evaluation import evaluate
 from entropic_rl.health import Health, NumberWatch
 from entropic_rl.optimizers import Adam, RMSprop
 from entropic_rl.spaces import action_spec, observation_spec
@@ -129,6 +133,33 @@ def test_what_broke_is_told_with_environment_step_and_seed(backend):
     _, broken, _ = train("a2c", poisoned("observation", INF), backend=backend)
     assert broken[1].startswith("environment 1, step 13 after its reset with seed ")
     assert "expected finite numbers, got inf as observation; mend" in broken[1]
+
+
+@pytest.mark.parametrize("backend", ["sync", "batched"])
+def test_actions_of_a_broken_policy_reach_no_environment(backend):
+    def poison(vector_env, agent):
+        with torch.no_grad():
+            agent.policy.params.values[1] = NAN
+        honest = vector_env.step
+        vector_env.step = lambda action: honest(acted.append(torch.as_tensor(action).clone()) or action)
+
+    acted = []
+    (healthy, none, _), (agent, broken, _) = train("sac", backend=backend), train("sac", poison, backend=backend)
+    assert not none
+    assert "expected a finite gradient" in broken[1]
+    assert torch.stack(acted).isfinite().all()
+    assert torch.equal(healthy.policy.params.values[[0, 2]], agent.policy.params.values[[0, 2]])
+
+
+def test_evaluation_of_a_broken_policy_leaves_the_others_as_they_are():
+    agent, _, _ = train("sac", backend="batched")
+    make_envs = partial(make_vector_env, "Pendulum-v1", backend="batched", autoreset_mode=AutoresetMode.DISABLED)
+    settings = {"episodes": 2, "deterministic": True, "seed": 3, "max_steps": 5}
+    before = evaluate(agent.policy, make_envs, agent.policy.observation, **settings)
+    with torch.no_grad():
+        agent.policy.params.values[1] = NAN
+    after = evaluate(agent.policy, make_envs, agent.policy.observation, **settings)
+    assert [before[0], before[2]] == [after[0], after[2]]
 
 
 @pytest.mark.parametrize("poison", [poisoned("reward", NAN, index=0)])
