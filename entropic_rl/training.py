@@ -164,7 +164,7 @@ class Training:
             self._meter.observe(action, transition)
         self._obs = transition.next_obs
         self._n_collected += 1
-        if len(self._envs.broken) > len(self.broken):
+        if self._envs.broken.keys() - self.broken.keys():
             for run, why in self._envs.broken.items():
                 self._stop_run(run, why)
 

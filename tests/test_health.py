@@ -128,6 +128,15 @@ def test_frozen_run_keeps_its_parameters_from_then_on(name):
     assert not torch.equal(history[-2, 0], history[-1, 0])
 
 
+def test_run_whose_environment_breaks_after_the_gradient_of_another_stops_too():
+    def poison(vector_env, agent):
+        poisoned_gradient(vector_env, agent)
+        poisoned("reward", NAN, step=22, index=5)(vector_env, agent)
+
+    _, broken, _ = train("ppo", poison)
+    assert list(broken) == [1, 2]
+
+
 @pytest.mark.parametrize("backend", ["sync", "async"])
 def test_what_broke_is_told_with_environment_step_and_seed(backend):
     _, broken, _ = train("a2c", poisoned("observation", INF), backend=backend)
