@@ -11,7 +11,7 @@ critics, whose coupling Asad et al. (2025), https://arxiv.org/abs/2509.09838, fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -25,6 +25,7 @@ from entropic_rl.critics import Critics
 from entropic_rl.distributions import Categorical, Distribution
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.health import Health
+from entropic_rl.loss_parts import Part, flat, of_distribution, unflat
 from entropic_rl.losses import entropic_loss, value_loss
 from entropic_rl.off_policy import Collector, inspect_policy, mean_over_steps
 from entropic_rl.optimizers import Adam
@@ -98,6 +99,26 @@ class DiscreteSAC:
         """How random the policy is at the latest observations, exactly."""
         return inspect_policy(self._collector)
 
+    def state(self) -> dict[str, Tensor]:
+        """What a loss is computed from beside a batch, ``[R, ...]`` or ``[R K, ...]`` each; not copies."""
+        critics = {"trained": self.critics.params.named(), "following": self.critics.target.named()}
+        return flat(policy=self.policy.state_dict(), critics=critics, ent_coef=self._entropy.coefficient.value)
+
+    def loss_parts(self, network: str, inputs: Mapping[str, Tensor]) -> Iterator[Part]:
+        """What the loss of a step of ``network`` is made of, the loss ``[R]`` last; ``inputs`` as its health keeps."""
+        batch = unflat(Batch, "batch", inputs)
+        distribution = self.policy.distribution(batch.obs, batch.mask)
+        bonus = self._entropy.bonus(distribution)
+        yield from of_distribution(distribution)
+        yield "entropy bonus", bonus
+        if network == "critics":
+            yield "value target", self._soft_target(batch)
+        yield "values", self.critics(batch.obs)
+        if network == "critics":
+            yield "loss", self._critic_loss(batch)
+        else:
+            yield "loss", self._actor_loss(batch, distribution, bonus)
+
     def _step(self, progress: float, c: dict[str, Tensor]) -> dict[str, Tensor]:
         """One gradient step of the coefficient, the critics and the actor of every run."""
         ent_coef = self._entropy.coefficient.at(progress).clone()
@@ -109,17 +130,22 @@ class DiscreteSAC:
             metrics = {name: masked_mean(values, batch.valid) for name, values in entropies.items()}
         self._entropy.steer(metrics, c["learning_rate"])
 
+        def inputs() -> dict[str, Tensor]:
+            return flat(batch=batch, coefficient=c, state=self.state())
+
         critic_loss = self._critic_loss(batch)
         critic, actor = self.critics.params, self.policy.params
         critic.backward(critic_loss)
         learning_rates = self.critics.per_row(c["learning_rate"])
         with self.watcher.step("critics", critic, self._critic_optimizer, partial(self._critic_terms, batch)):
             self._critic_optimizer.step(critic.values, critic.grads, learning_rates)
+        self.health.look("critics", inputs)
 
         actor_loss = self._actor_loss(batch, distribution, bonus)
         actor.backward(actor_loss)
         with self.watcher.step("policy", actor, self._actor_optimizer, partial(self._actor_terms, batch)):
             self._actor_optimizer.step(actor.values, actor.grads, c["learning_rate"])
+        self.health.look("policy", inputs)
         self.critics.follow(c["tau"])
         return metrics | {
             "train/ent_coef": ent_coef,
@@ -130,16 +156,20 @@ class DiscreteSAC:
 
     def _critic_loss(self, batch: Batch) -> Tensor:
         """Half the squared errors of both critics, ``[R]``."""
-        with torch.no_grad():
-            following = self.policy.distribution(batch.next_obs, batch.next_mask)
-            next_q = _expected(following, self.critics.lowest_target(batch.next_obs))
-            next_value = next_q + self._entropy.critic_coef().unsqueeze(1) * self._entropy.bonus(following)
-            target = td_target(batch.reward, next_value, batch.terminated, discount=batch.discount)
+        target = self._soft_target(batch)
         values = self.critics(batch.obs)  # [R, K, B, A]
         taken = batch.action.unsqueeze(1).unsqueeze(-1).expand(*values.shape[:3], 1)
         q_value = values.gather(-1, taken).squeeze(-1)  # [R, K, B]
         errors = value_loss(q_value, target.unsqueeze(1).expand_as(q_value)).sum(1)
         return 0.5 * masked_mean(errors, batch.valid)
+
+    @torch.no_grad()
+    def _soft_target(self, batch: Batch) -> Tensor:
+        """Rewards and the soft value of what followed, ``[R, B]``."""
+        following = self.policy.distribution(batch.next_obs, batch.next_mask)
+        next_q = _expected(following, self.critics.lowest_target(batch.next_obs))
+        next_value = next_q + self._entropy.critic_coef().unsqueeze(1) * self._entropy.bonus(following)
+        return td_target(batch.reward, next_value, batch.terminated, discount=batch.discount)
 
     def _critic_terms(self, batch: Batch) -> Terms:
         """The critics' loss in two; the entropy is in what they learn, not beside it."""

@@ -9,7 +9,7 @@ Differs from the paper: no adaptive KL penalty; the value function is trained on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -19,6 +19,7 @@ from entropic_rl.agents.config import PPOConfig, check_batch_size
 from entropic_rl.coefficients import Coefficients
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.health import Health
+from entropic_rl.loss_parts import Part, flat, of_actor_critic, unflat
 from entropic_rl.losses import clipped_surrogate_loss, clipped_value_loss, value_loss
 from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.on_policy import (
@@ -131,6 +132,17 @@ class PPO:
         """Metrics for a record only: none, an update tells them all."""
         return {}
 
+    def state(self) -> dict[str, Tensor]:
+        """What a loss is computed from beside a batch, ``[R, ...]`` each; not copies."""
+        return flat(policy=self.policy.state_dict(), ent_coef=self._entropy.coefficient.value)
+
+    def loss_parts(self, network: str, inputs: Mapping[str, Tensor]) -> Iterator[Part]:
+        """What the loss of a step of ``network`` is made of, the loss ``[R]`` last; ``inputs`` as its health keeps."""
+        batch = unflat(Samples, "batch", inputs)
+        c = {name: inputs[f"coefficient.{name}"] for name in self.config.NUMBERS}
+        normalize = self.config.normalize_advantage
+        return of_actor_critic(self.policy, batch, lambda: self._loss(batch, c)[0], normalize=normalize)
+
     def _loss(self, batch: Samples, c: dict[str, Tensor]) -> tuple[LossParts, dict[str, Tensor]]:
         """The loss of each run, differentiable, and what practitioners watch, detached."""
         config, valid = self.config, batch.valid
@@ -172,4 +184,6 @@ class PPO:
         norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
         with self.watcher.step("policy", params, self._optimizer, partial(self._terms, batch, c)):
             self._optimizer.step(params.values, params.grads, c["learning_rate"], active)
+        seen = self._collector.rollout.seen
+        self.health.look("policy", lambda: flat(rollout=seen(), batch=batch, coefficient=c, state=self.state()))
         return norm

@@ -10,7 +10,7 @@ may be of another family, in the loss only, weighed differently by actor and cri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -24,6 +24,7 @@ from entropic_rl.critics import Critics
 from entropic_rl.distributions import Distribution, TanhGaussian
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.health import Health
+from entropic_rl.loss_parts import Part, flat, of_distribution, unflat
 from entropic_rl.losses import entropic_loss, value_loss
 from entropic_rl.off_policy import Collector, Draws, inspect_policy, mean_over_steps
 from entropic_rl.optimizers import Adam
@@ -102,6 +103,27 @@ class SAC:
         """How random the policy is at the latest observations, exactly."""
         return inspect_policy(self._collector)
 
+    def state(self) -> dict[str, Tensor]:
+        """What a loss is computed from beside a batch, ``[R, ...]`` or ``[R K, ...]`` each; not copies."""
+        critics = {"trained": self.critics.params.named(), "following": self.critics.target.named()}
+        return flat(policy=self.policy.state_dict(), critics=critics, ent_coef=self._entropy.coefficient.value)
+
+    def loss_parts(self, network: str, inputs: Mapping[str, Tensor]) -> Iterator[Part]:
+        """What the loss of a step of ``network`` is made of, the loss ``[R]`` last; ``inputs`` as its health keeps."""
+        batch, noise, next_noise = unflat(Batch, "batch", inputs), inputs["noise"], inputs["next_noise"]
+        distribution = self.policy.distribution(batch.obs)
+        action, bonus = self._act_and_bonus(distribution, noise)
+        yield from of_distribution(distribution)
+        yield "fresh action", action
+        yield "entropy bonus", bonus
+        if network == "critics":
+            yield "value target", self._soft_target(batch, next_noise)
+            yield "values", self.critics(batch.obs, batch.action)
+            yield "loss", self._critic_loss(batch, next_noise)
+        else:
+            yield "values of fresh action", self.critics(batch.obs, action)
+            yield "loss", self._actor_loss(batch, action, bonus)
+
     def _step(self, progress: float, c: dict[str, Tensor]) -> dict[str, Tensor]:
         """One gradient step of the coefficient, the critics and the actor of every run."""
         ent_coef = self._entropy.coefficient.at(progress).clone()
@@ -114,6 +136,9 @@ class SAC:
             metrics = {name: masked_mean(values, batch.valid) for name, values in entropies.items()}
         self._entropy.steer(metrics, c["learning_rate"])
 
+        def inputs() -> dict[str, Tensor]:
+            return flat(batch=batch, coefficient=c, noise=noise, next_noise=next_noise, state=self.state())
+
         critic_loss = self._critic_loss(batch, next_noise)
         critic, actor = self.critics.params, self.policy.params
         critic.backward(critic_loss)
@@ -121,12 +146,14 @@ class SAC:
         terms = partial(self._critic_terms, batch, next_noise)
         with self.watcher.step("critics", critic, self._critic_optimizer, terms):
             self._critic_optimizer.step(critic.values, critic.grads, learning_rates)
+        self.health.look("critics", inputs)
 
         actor_loss = self._actor_loss(batch, action, bonus)
         actor.backward(actor_loss)
         terms = partial(self._actor_terms, batch, noise)
         with self.watcher.step("policy", actor, self._actor_optimizer, terms):
             self._actor_optimizer.step(actor.values, actor.grads, c["learning_rate"])
+        self.health.look("policy", inputs)
         self.critics.follow(c["tau"])
         return metrics | {
             "train/ent_coef": ent_coef,
@@ -144,14 +171,18 @@ class SAC:
 
     def _critic_loss(self, batch: Batch, next_noise: Tensor) -> Tensor:
         """Half the squared errors of both critics, ``[R]``."""
-        with torch.no_grad():
-            next_action, next_bonus = self._act_and_bonus(self.policy.distribution(batch.next_obs), next_noise)
-            next_q = self.critics.lowest_target(batch.next_obs, next_action).squeeze(-1)
-            next_value = next_q + self._entropy.critic_coef().unsqueeze(1) * next_bonus
-            target = td_target(batch.reward, next_value, batch.terminated, discount=batch.discount)
+        target = self._soft_target(batch, next_noise)
         q_value = self.critics(batch.obs, batch.action).squeeze(-1)  # [R, K, B]
         errors = value_loss(q_value, target.unsqueeze(1).expand_as(q_value)).sum(1)
         return 0.5 * masked_mean(errors, batch.valid)
+
+    @torch.no_grad()
+    def _soft_target(self, batch: Batch, next_noise: Tensor) -> Tensor:
+        """Rewards and the soft value of what followed, ``[R, B]``."""
+        next_action, next_bonus = self._act_and_bonus(self.policy.distribution(batch.next_obs), next_noise)
+        next_q = self.critics.lowest_target(batch.next_obs, next_action).squeeze(-1)
+        next_value = next_q + self._entropy.critic_coef().unsqueeze(1) * next_bonus
+        return td_target(batch.reward, next_value, batch.terminated, discount=batch.discount)
 
     def _critic_terms(self, batch: Batch, next_noise: Tensor) -> Terms:
         """The critics' loss in two; the entropy is in what they learn, not beside it."""

@@ -18,7 +18,7 @@ out of the values (``--entropy-in loss``), which then are the plain ones of thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -31,6 +31,7 @@ from entropic_rl.coefficients import Coefficients, DualAscent
 from entropic_rl.distributions import Categorical
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.health import Health
+from entropic_rl.loss_parts import Part, flat, of_distribution, unflat
 from entropic_rl.losses import value_loss
 from entropic_rl.off_policy import Collector, inspect_policy, mean_over_steps
 from entropic_rl.optimizers import Adam
@@ -112,6 +113,24 @@ class SoftQ:
         """How random the policy is at the latest observations, exactly."""
         return inspect_policy(self._collector)
 
+    def state(self) -> dict[str, Tensor]:
+        """What a loss is computed from beside a batch, ``[R, ...]`` each; not copies."""
+        following, ent_coef = self.target.state_dict(), self._entropy.coefficient.value
+        return flat(policy=self.policy.state_dict(), following=following, ent_coef=ent_coef)
+
+    def loss_parts(self, network: str, inputs: Mapping[str, Tensor]) -> Iterator[Part]:
+        """What the loss of a step of ``network`` is made of, the loss ``[R]`` last; ``inputs`` as its health keeps."""
+        batch = unflat(Batch, "batch", inputs)
+        values = self.policy.outputs(batch.obs)
+        yield "values", values
+        with torch.no_grad():
+            distribution = self.policy.head(values, batch.mask)
+            yield from of_distribution(distribution)
+            yield "entropy bonus", self._entropy.bonus(distribution)
+            target, _ = self._target(batch, {name: inputs[f"coefficient.{name}"] for name in self.config.NUMBERS})
+        yield "value target", target
+        yield "loss", self._loss(values, target, batch)
+
     def _step(self, progress: float, c: dict[str, Tensor]) -> dict[str, Tensor]:
         """One gradient step of the coefficient and the values of every run."""
         ent_coef = self._temper(progress)
@@ -121,10 +140,8 @@ class SoftQ:
             distribution = self.policy.head(values, batch.mask)
             entropies = self._entropy.metrics(distribution, self._entropy.bonus(distribution))
             metrics = {name: masked_mean(values, batch.valid) for name, values in entropies.items()}
-            target = self._soft_target(batch)
-            if self._is_munchausen:
-                log_policy, is_clipped = self._log_policy(batch)
-                target = target + c["munchausen"].unsqueeze(1) * log_policy
+            target, is_clipped = self._target(batch, c)
+            if is_clipped is not None:
                 metrics["train/munchausen_clipped"] = masked_mean(is_clipped.to(target.dtype), batch.valid)
         self._entropy.steer(metrics, c["learning_rate"])
 
@@ -133,6 +150,7 @@ class SoftQ:
         params.backward(loss)
         with self.watcher.step("policy", params, self._optimizer, lambda: self._terms(target, batch)):
             self._optimizer.step(params.values, params.grads, c["learning_rate"])
+        self.health.look("policy", lambda: flat(batch=batch, coefficient=c, state=self.state()))
         self.target.params.values.lerp_(self.policy.params.values, c["tau"].unsqueeze(1))
         return metrics | {
             "train/ent_coef": ent_coef,
@@ -145,6 +163,14 @@ class SoftQ:
         ent_coef = self._entropy.coefficient.at(progress).clone()
         self._temperature.copy_(ent_coef.clamp(min=_LOWEST))
         return ent_coef
+
+    def _target(self, batch: Batch, c: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """What values are to become, ``[R, B]``, and where a log-policy in it was clipped, if there is one."""
+        target = self._soft_target(batch)
+        if not self._is_munchausen:
+            return target, None
+        log_policy, is_clipped = self._log_policy(batch)
+        return target + c["munchausen"].unsqueeze(1) * log_policy, is_clipped
 
     def _soft_target(self, batch: Batch) -> Tensor:
         """Rewards and the soft value of what followed, ``[R, B]``: expectations over its policy are exact."""

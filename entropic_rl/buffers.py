@@ -14,6 +14,8 @@ from entropic_rl.vector import Transition
 
 __all__ = ["Batch", "Replay", "Rollout"]
 
+_LARGE = 2**22  # bytes of a run's observations: more are not kept beside a minibatch that broke it
+
 
 class Rollout:
     """T steps of R x E environments, filled in order and used once.
@@ -62,6 +64,11 @@ class Rollout:
         self.position = 0
         self.all_valid = True
         self.cut_obs: list[tuple[int, Tensor, Tensor]] = []
+
+    def seen(self) -> dict[str, Tensor]:
+        """What environments gave: ``obs [R, T + 1, E, D]``, unless they are large, ``reward [R, T, E]``; not copies."""
+        seen = {"obs": self.obs.transpose(0, 1), "reward": self.reward.transpose(0, 1)}
+        return seen if self.obs[:, 0].nbytes <= _LARGE else {"reward": seen["reward"]}
 
     def set_mask(self, t: int, mask: Tensor | None) -> None:
         """Remember which actions ``mask [R, E, A]`` allows at ``obs[t]``; None allows all."""

@@ -75,7 +75,7 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
 def evaluate(prog: str, arguments: Sequence[str]) -> int:
     """Evaluate the policy of a run directory on fresh episodes."""
     parser = Parser(prog=prog, description="Evaluate a trained policy on whole fresh episodes; returns are raw.")
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="directory of a finished training")
+    parser.add_argument("run_dir", type=Path, nargs="?", metavar="RUN_DIR", help="directory of a finished training")
     parser.add_argument("--episodes", type=int, default=100, metavar="N", help="episodes to run [100]")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", type=int, default=20_000, metavar="N", help="seed of starts and noise [20000]")
@@ -90,8 +90,14 @@ def evaluate(prog: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--suggest-ent-coef", nargs="?", type=float, const=0.03, metavar="SHARE",
                         help="propose a coefficient instead: that at which the entropy's gradient is SHARE of the "
                         "task's [0.03]")  # fmt: skip
+    parser.add_argument("--replay", type=Path, metavar="FILE",
+                        help="show instead what the numbers of a run broke on; FILE may be its directory")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     args = parser.parse(arguments)
+    if (args.run_dir is None) == (args.replay is None):
+        raise ConfigError("expected RUN_DIR, or --replay FILE, and not both; see --help")
+    if args.replay is not None:
+        return _replay(args)
     if args.suggest_ent_coef is not None:
         return _suggest(args)
     if args.episodes < 1:
@@ -143,6 +149,15 @@ def _suggest(args: Namespace) -> int:
 
     found = suggest_ent_coef(args.run_dir, share=args.suggest_ent_coef, seed=args.seed)
     print(json.dumps(asdict(found)) if args.json else found)
+    return 0
+
+
+def _replay(args: Namespace) -> int:
+    """Print every number on the way to a gradient that was not finite."""
+    from entropic_rl.replay import replay
+
+    found = replay(args.replay)
+    print(json.dumps(found.to_json()) if args.json else found)
     return 0
 
 

@@ -7,14 +7,30 @@ a sum over each run's is all that has to be looked at before a step.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Health", "NumberWatch", "broken_metrics"]
+__all__ = ["Evidence", "Health", "NumberWatch", "broken_metrics"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a run broke on, copied for whoever wants to know why.
+
+    Attributes:
+        kind: ``batch``, of a gradient step that was refused, or ``step``, of environments.
+        tensors: by name; of a batch ``[1, ...]`` (``[K, ...]`` of its K critics), of a step ``[E, ...]``.
+        notes: where it was, as plain values.
+    """
+
+    kind: str
+    tensors: dict[str, Tensor]
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Health:
@@ -26,11 +42,17 @@ class Health:
 
     Attributes:
         stopped: ``[R]`` boolean, for good.
+        n_steps: gradient steps since somebody last set it to 0.
+        kept: what runs were frozen on, until somebody takes it; of those on the CPU alone.
     """
+
+    NO_STATE = ("n_steps", "kept", "_found")  # of one update
 
     def __init__(self, n_runs: int, *, device: torch.device | str = "cpu") -> None:
         self.stopped = torch.zeros(n_runs, dtype=torch.bool, device=device)
         self._any = False  # known on the CPU alone; a GPU is not asked
+        self.n_steps, self.kept = 0, dict[int, Evidence]()
+        self._found: list[int] = []  # runs that the last step froze
 
     def stop(self, run: int) -> None:
         """Freeze a run."""
@@ -50,13 +72,31 @@ class Health:
         if on_cpu and not self._any and math.isfinite(float(total.sum())):
             return active
         finite = total.isfinite().view(len(self.stopped), -1)
-        self.stopped |= ~finite.all(1)
+        broken = ~finite.all(1)
+        if on_cpu:
+            self._found += (broken & ~self.stopped).nonzero().flatten().tolist()
+        self.stopped |= broken
         if on_cpu:
             self._any = bool(self.stopped.any())
             if not self._any:  # the sum of the sums alone was too large
                 return active
         may = (~self.stopped).unsqueeze(1).expand_as(finite).flatten()
         return may if active is None else may & active
+
+    def look(self, network: str, inputs: Callable[[], Mapping[str, Tensor]]) -> None:
+        """After a gradient step of ``network``: if it froze a run, keep what that run was to learn from.
+
+        Args:
+            network: name of the agent's attribute that was stepped.
+            inputs: gives all that the loss was computed from, ``[R, ...]`` or ``[R K, ...]`` each; asked only then.
+        """
+        self.n_steps += 1
+        if self._found:
+            everything, n_runs = inputs(), len(self.stopped)
+            for run in self._found:
+                own = {name: _rows(x, run, n_runs) for name, x in everything.items()}
+                self.kept[run] = Evidence("batch", own, {"network": network, "gradient_step": self.n_steps})
+            self._found.clear()
 
 
 class NumberWatch:
@@ -68,25 +108,46 @@ class NumberWatch:
 
     Attributes:
         broken: which runs have met such a number, and where.
+        kept: what came in the env step in which they did, until somebody takes it.
     """
+
+    NO_STATE = ("kept",)  # of one env step
 
     def __init__(self, n_runs: int, n_envs: int) -> None:
         self._n_runs, self._n_envs, self._n_steps = n_runs, n_envs, 0
         self._seeds: list[int] = []
         self.broken: dict[int, str] = {}
+        self.kept: dict[int, Evidence] = {}
 
     def restart(self, seeds: Sequence[int], obs: Any) -> Any:
         """Environments were reset with ``seeds [R * E]``; returns ``obs [R * E, D]``, as :meth:`__call__` does."""
         self._seeds, self._n_steps = list(seeds), 0
-        return obs if not self.broken and _are_finite(obs) else self._clean("observation", obs)
+        if not self.broken and _are_finite(obs):
+            return obs
+        before = set(self.broken)
+        cleaned = self._clean("observation", obs)
+        self._keep(before, {"obs": obs})
+        return cleaned
 
-    def __call__(self, obs: Any, reward: Any, final_obs: Any) -> tuple[Any, Any, Any]:
-        """``obs [R * E, D]``, ``reward [R * E]`` and ``final_obs [R * E, D]``, with 0 for all of a broken run."""
+    def __call__(self, obs: Any, reward: Any, final_obs: Any, **beside: Any) -> tuple[Any, Any, Any]:
+        """``obs [R * E, D]``, ``reward [R * E]`` and ``final_obs [R * E, D]``, with 0 for all of a broken run.
+
+        ``beside``: what else there was of this step, ``[R * E, ...]`` each, to be kept where a number is not finite.
+        """
         self._n_steps += 1
         if not self.broken and _are_finite(obs, reward, final_obs):
             return obs, reward, final_obs
-        final_obs = self._clean("observation", final_obs)
-        return self._clean("observation", obs), self._clean("reward", reward), final_obs
+        before = set(self.broken)
+        cleaned_final = self._clean("observation", final_obs)
+        cleaned = self._clean("observation", obs), self._clean("reward", reward), cleaned_final
+        self._keep(before, {"next_obs": obs, "reward": reward, "final_obs": final_obs, **beside})
+        return cleaned
+
+    def _keep(self, before: set[int], numbers: Mapping[str, Any]) -> None:
+        """Copies of what runs that have just broken saw."""
+        for run in self.broken.keys() - before:
+            own = {name: _rows(x, run, self._n_runs) for name, x in numbers.items() if x is not None}
+            self.kept[run] = Evidence("step", own, {"steps_since_reset": self._n_steps})
 
     def _clean(self, name: str, numbers: Any) -> Any:
         if numbers is None or _is_left_alone(numbers):
@@ -107,6 +168,13 @@ class NumberWatch:
             f"environment {index % self._n_envs}, step {self._n_steps} after its reset with seed {self._seeds[index]}: "
             f"expected finite numbers, got {first} as {name}; mend the environment, or wrap it with --env-wrappers"
         )
+
+
+def _rows(x: Tensor | np.ndarray, run: int, n_runs: int) -> Tensor:
+    """A copy of what is of one run, on the CPU; every run has as many rows."""
+    each = len(x) // n_runs
+    own = x[run * each : (run + 1) * each]
+    return own.detach().clone().cpu() if isinstance(own, Tensor) else torch.from_numpy(np.array(own))
 
 
 def _are_finite(*arrays: Any) -> bool:

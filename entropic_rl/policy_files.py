@@ -21,7 +21,7 @@ from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.run_directory import read_json, write_json
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 
-__all__ = ["load_policy", "save_policy"]
+__all__ = ["check_widths", "load_policy", "save_policy"]
 
 _FORMAT = 1
 
@@ -76,7 +76,7 @@ def load_policy(
         raise RunDirectoryError(f"{directory / 'policy.json'} is damaged: it is not what its digest says; train again")
     tensors = _tensors(directory / "policy.safetensors", description.get("sha256"))
     try:
-        _check_widths(network_config, sum(tensor.numel() for tensor in tensors.values()))
+        check_widths(network_config, sum(tensor.numel() for tensor in tensors.values()))
         policy = ActorCritic(network_config, observation, action, [0], device=device, dtype=dtype)
         policy.load_state_dict(tensors)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
@@ -91,7 +91,7 @@ def _digest(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
-def _check_widths(network: NetworkConfig, n_stored: int) -> None:
+def check_widths(network: NetworkConfig, n_stored: int) -> None:
     """Refuse layers with more weights than are stored, before memory is taken for them.
 
     Raises:

@@ -24,6 +24,7 @@ from entropic_rl.errors import RunDirectoryError, first_line
 __all__ = [
     "CHECKPOINTS",
     "FAILED",
+    "OFFENDING",
     "check_links",
     "check_run_directory",
     "file_name",
@@ -40,6 +41,8 @@ CHECKPOINTS = "checkpoints"
 """Folder of the states that a training can go on from."""
 FAILED = "failed.json"
 """Why a run did not finish, if it is known."""
+OFFENDING = "offending_batch.safetensors"
+"""What its numbers broke on, if they did."""
 _LONGEST = 200  # bytes of a name; file systems allow 255, and something may be added
 _MARKS = ("policy.json", "metrics.jsonl", "plan.json", "learner.json")  # one of them lies in every directory of ours
 _LOCK = ".lock"

@@ -22,8 +22,10 @@ from entropic_rl.environments import make_vector_env
 from entropic_rl.episode_tape import EpisodeTape
 from entropic_rl.errors import ConfigError
 from entropic_rl.evaluation import Evaluation, evaluate
+from entropic_rl.evidence import save_evidence
 from entropic_rl.exploration import ExplorationMeter
 from entropic_rl.families import EntropyFamily
+from entropic_rl.health import Evidence
 from entropic_rl.interruption import Stopped
 from entropic_rl.optimality import find_rules, measure_optimality, tabular_policy
 from entropic_rl.policies import ActorCritic
@@ -37,7 +39,7 @@ from entropic_rl.recording import (
     save_tables,
     settle,
 )
-from entropic_rl.run_directory import FAILED, write_json
+from entropic_rl.run_directory import FAILED, OFFENDING, write_json
 from entropic_rl.spaces import ActionSpec, observation_spec
 from entropic_rl.tracking import Recorder
 from entropic_rl.training import Agent, Record, Training
@@ -114,6 +116,7 @@ def train_cells(
             on_update=diagnosis.at,
             should_stop=should_stop,
             on_broken=partial(_note_broken, cells),
+            keep=partial(_keep, cells, agent.policy),
         )
         checkpointer = Checkpointer(
             checkpoints,
@@ -137,7 +140,8 @@ def train_cells(
         ended = [run for i, run in enumerate(zip(cells, recorders, last.rows, strict=True)) if i not in training.broken]
         summaries = [finish(*run, max_entropy) for run in ended]
         for cell, *_ in ended:
-            (cell.directory / FAILED).unlink(missing_ok=True)  # of before it was mended and resumed
+            for old in (FAILED, OFFENDING):  # of before it was mended and resumed
+                (cell.directory / old).unlink(missing_ok=True)
         if extendable:
             checkpointer.save(kept=1)
         return summaries
@@ -163,6 +167,12 @@ def _fixed_settings(cell: Cell) -> dict[str, Any]:
 def _note_broken(cells: Sequence[Cell], run: int, why: str) -> None:
     """Why a run did not finish, in its directory."""
     write_json(cells[run].directory / FAILED, {"error": why})
+
+
+def _keep(cells: Sequence[Cell], policy: ActorCritic, run: int, evidence: Evidence) -> bool:
+    """What a run broke on, in its directory."""
+    settings = {name: part for name, part in cells[run].to_json().items() if name != "directory"}
+    return save_evidence(evidence, settings, policy, cells[run].directory)
 
 
 def _follow(

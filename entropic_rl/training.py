@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from entropic_rl.episodes import Episodes
 from entropic_rl.errors import NumbersError
 from entropic_rl.exploration import ExplorationMeter, censored
-from entropic_rl.health import broken_metrics
+from entropic_rl.health import Evidence, broken_metrics
 from entropic_rl.interruption import Stopped
 from entropic_rl.policies import ActorCritic
 from entropic_rl.streams import Stream
@@ -80,6 +80,7 @@ class Training:
         on_update: told the env steps of each run before every update, if given.
         should_stop: asked after every env step, if given.
         on_broken: told the number of a run, and why, once its numbers are not finite and it learns no more.
+        keep: given what such a run broke on before, if that is known; says whether it is kept.
 
     Attributes:
         agent: the same.
@@ -93,7 +94,7 @@ class Training:
         NumbersError: while iterating, because no run is left whose numbers are finite.
     """
 
-    NO_STATE = ("_total", "_interval", "_on_update", "between_updates", "_should_stop", "_on_broken")
+    NO_STATE = ("_total", "_interval", "_on_update", "between_updates", "_should_stop", "_on_broken", "_keep")
 
     def __init__(
         self,
@@ -107,10 +108,11 @@ class Training:
         on_update: Callable[[int], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         on_broken: Callable[[int, str], None] | None = None,
+        keep: Callable[[int, Evidence], bool] | None = None,
     ) -> None:
         self.agent, self._envs, self._meter = agent, envs, meter
         self._total, self._interval, self._on_update = total_timesteps, log_interval, on_update
-        self._should_stop, self._on_broken = should_stop, on_broken
+        self._should_stop, self._on_broken, self._keep = should_stop, on_broken, keep
         self.broken: dict[int, str] = {}
         self.between_updates: Callable[[], None] | None = None
         self._obs = envs.reset(Stream(seeds, "environment").seeds(envs.n_envs))
@@ -151,6 +153,8 @@ class Training:
         self.global_step += self.agent.steps_per_update * self._envs.n_envs
         if self._on_update is not None:
             self._on_update(self.global_step)
+        if (health := getattr(self.agent, "health", None)) is not None:
+            health.n_steps = 0
         metrics = self.agent.update(self.global_step / self._total)
         self.n_updates += 1
         self._check_health(metrics)
@@ -166,7 +170,7 @@ class Training:
         self._n_collected += 1
         if self._envs.broken.keys() - self.broken.keys():
             for run, why in self._envs.broken.items():
-                self._stop_run(run, why)
+                self._stop_run(run, why, self._envs.evidence.pop(run, None))
 
     def _check_health(self, metrics: dict[str, Tensor]) -> None:
         """Stop runs whose gradients were not finite in this update; a GPU is asked where a record is due anyway."""
@@ -178,9 +182,10 @@ class Training:
             if run not in self.broken:
                 where = f"update {self.n_updates} at {self.global_step:,} env steps"
                 what = f"expected a finite gradient, got one that is not{broken_metrics(metrics, run)}"
-                self._stop_run(run, f"{where}: {what}; lower --learning-rate, or scale rewards down")
+                advice = "lower --learning-rate, or scale rewards down"
+                self._stop_run(run, f"{where}: {what}; {advice}", getattr(health, "kept", {}).pop(run, None))
 
-    def _stop_run(self, run: int, why: str) -> None:
+    def _stop_run(self, run: int, why: str, evidence: Evidence | None) -> None:
         """Let a run learn no more.
 
         Raises:
@@ -188,6 +193,10 @@ class Training:
         """
         if run in self.broken:
             return
+        if evidence is not None and self._keep is not None:
+            where = {"global_step": self.n_steps, "update": self.n_updates, "why": why}
+            if self._keep(run, replace(evidence, notes=where | evidence.notes)):
+                why += "; evaluate.py --replay RUN_DIR shows which number was the first"
         self.broken[run] = why
         if (health := getattr(self.agent, "health", None)) is not None:
             health.stop(run)

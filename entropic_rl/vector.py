@@ -20,7 +20,7 @@ from torch import Tensor
 from entropic_rl.episodes import Episodes
 from entropic_rl.errors import EnvError
 from entropic_rl.frames import FrameStack
-from entropic_rl.health import NumberWatch
+from entropic_rl.health import Evidence, NumberWatch
 from entropic_rl.masks import MaskReader
 from entropic_rl.spaces import ActionSpec, ObservationSpec, is_pixels
 
@@ -127,6 +127,11 @@ class EnvBatch:
         """Runs whose environments gave numbers that are not finite, and where; from there on these give only 0."""
         return self._watch.broken
 
+    @property
+    def evidence(self) -> dict[int, Evidence]:
+        """What came from their environments in that step, until somebody takes it."""
+        return self._watch.kept
+
     def step(self, action: Tensor) -> Transition:
         """Act with ``[R, E, *event]``."""
         flat_action = action.flatten(0, 1)
@@ -141,7 +146,9 @@ class EnvBatch:
         if any_ended:
             final_masks = masks if self.mode is not AutoresetMode.SAME_STEP else self._masks.of_ended(info)
             next_obs, final_obs, masks = self._split_at_ends(next_obs, ended_array, info, masks)
-        next_obs, reward, final_obs = self._watch(next_obs, reward, final_obs)
+        next_obs, reward, final_obs = self._watch(
+            next_obs, reward, final_obs, action=flat_action, terminated=terminated, truncated=truncated
+        )
         terminated, truncated = self._by_run(terminated), self._by_run(truncated)
         ended = terminated | truncated if any_ended else None
         valid, starts = None, ended

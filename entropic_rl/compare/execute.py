@@ -20,7 +20,7 @@ from entropic_rl.compare.unfinished import forget, noted, unfinished
 from entropic_rl.environments import import_gym_packages, make_env
 from entropic_rl.errors import UserError
 from entropic_rl.progress import GridProgress
-from entropic_rl.run_directory import FAILED, read_json, write_json
+from entropic_rl.run_directory import FAILED, OFFENDING, read_json, write_json
 from entropic_rl.spaces import action_spec, observation_spec
 
 __all__ = ["FAILED", "SESSIONS", "Means", "Refused", "execute", "pending"]
@@ -81,7 +81,8 @@ def execute(plan: Plan, out: Path, means: Means) -> int:
     for cell in fresh:
         shutil.rmtree(cell.directory, ignore_errors=True)
     for directory in together:
-        (directory / FAILED).unlink(missing_ok=True)
+        for old in (FAILED, OFFENDING):
+            (directory / old).unlink(missing_ok=True)
     jobs = [*begun, *(noted(job, out) for job in jobs)]
     cells = [cell for job in jobs for cell in job.cells]
     groups = [plan.group(cell) for cell in cells]

@@ -11,20 +11,24 @@ import stat
 import struct
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from entropic_rl.agents import agent_class
-from entropic_rl.agents.config import PPOConfig, action_head
+from entropic_rl.agents.config import A2CConfig, PPOConfig, action_head
 from entropic_rl.cell import Cell
 from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.environments import make_env
+from entropic_rl.errors import NumbersError
+from entropic_rl.evidence import load_evidence, save_evidence
 from entropic_rl.interruption import Stopped
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.policy_files import save_policy
-from entropic_rl.run_directory import write_json
+from entropic_rl.run_directory import OFFENDING, write_json
 from entropic_rl.runs import train_cells
 from entropic_rl.spaces import observation_spec
 from tests.synthetic import SESSION, write_plan, write_run
@@ -62,6 +66,15 @@ def stopped_run(folder):
     with suppress(Stopped):
         train_cells(agent_class("ppo"), [cell], checkpoints=folder / "checkpoints", should_stop=lambda: True)
     return folder
+
+
+def broken_run(folder):
+    """What a training of which a number broke leaves."""
+    run = RunConfig(env="CartPole-v1", n_envs=2, total_timesteps=64, device="cpu", coverage="off")
+    config = A2CConfig(n_steps=4, net_arch=(4,), learning_rate=1e38)
+    with suppress(NumbersError):
+        train_cells(agent_class("a2c"), [Cell("a2c", run, config, folder)])
+    return folder / OFFENDING
 
 
 def sb3_file(folder):
@@ -131,6 +144,7 @@ CURVE = "measured_on,model,n_labels,accuracy,nll,ece_debiased,signed_gap\nout-of
 BENIGN = {
     "evaluate": run_directory,
     "resume": stopped_run,
+    "replay": broken_run,
     "suggest": run_directory,
     "to_sb3": run_directory,
     "cell": run_directory,
@@ -212,6 +226,21 @@ def linked(place, target):
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
             path.symlink_to(outside / target if target else outside, target_is_directory=not target)
+
+    return change
+
+
+def resaved(notes=None, tensors=None, **settings):
+    """An offending batch says something else, and its digest agrees."""
+
+    def change(path):
+        stored = load_evidence(path)
+        evidence = stored.evidence
+        evidence = replace(evidence, notes=evidence.notes | (notes or {}), tensors=evidence.tensors | (tensors or {}))
+        policy = SimpleNamespace(observation=stored.observation, action=stored.action)
+        parts = {name: value | settings.pop(name, {}) for name, value in stored.settings.items() if name != "agent"}
+        save_evidence(evidence, stored.settings | parts | settings, policy, path.parent)
+        (path.parent / "evil.py").write_text(MODULE)
 
     return change
 
@@ -324,6 +353,22 @@ HOSTILE = [
     *[("evaluate", f"policy.json: network {network}", said("policy.json", network=network), "refused")
       for network in ({"net_arch": [2**40]}, {"net_arch": ["x"]}, {"net_arch": [-1]}, {"activation": "__import__"}, [],
                       {"features_dim": 2**40}, {"recurrent": "os.system"}, {"net_arch": 5})],
+    *[("replay", what, replaced("*", content), "refused") for what, content in {
+        "a pickle": lambda: pickle.dumps(Bomb()), "of torch.save": lambda: torched({"x": Bomb()}), "nothing": b"",
+        "a header of 2^63 bytes": tensors_claimed(2**63, {}), "numbers that are not there": tensors_claimed(86, WIDE),
+        "nested": struct.pack("<Q", len(NESTED)) + NESTED}.items()],
+    *[("replay", f"{what}: its digest agrees", change, "refused") for what, change in {
+        "an agent that lies in the folder": resaved(agent="evil:Agent"),
+        "an agent of Stable-Baselines3": resaved(agent="sb3:PPO"),
+        "wide layers": resaved(config={"net_arch": [2**40]}), "layers of texts": resaved(config={"net_arch": ["x"]}),
+        "long rollouts": resaved(config={"n_steps": 2**60}), "many environments": resaved(run={"n_envs": 2**60}),
+        "steps of __class__": resaved(notes={"network": "__class__"}), "no number": resaved(notes={"global_step": []}),
+        "wrong parameters": resaved(tensors={"state.ent_coef": torch.zeros(3)}),
+        "parameters of nothing": resaved(tensors={"state.x": torch.zeros(1)}),
+        "far actions": resaved(tensors={"batch.action": torch.full((1, 8), 2**60)}),
+        "observations of other sizes": resaved(tensors={"batch.obs": torch.zeros(1, 8, 2)}),
+    }.items()],
+    ("replay", "wrappers that lie in the folder", resaved(run={"env_wrappers": ["evil:Agent"]}), "read"),
     ("diagnosis", "nested", replaced("gradient_flow.json", NESTED), "refused"),
     *[("diagnosis", f"verdicts {verdicts}", said("gradient_flow.json", verdicts=verdicts), "refused")
       for verdicts in (1, {"policy": [1]}, {"policy": [{"__class__": "os.system"}]})],

@@ -21,8 +21,10 @@ def test_training_that_diverges_ends_with_one_line(tmp_path, monkeypatch, capsys
     assert "update 2 at 16 env steps: expected a finite gradient, got one that is not, with train/" in line
     assert "; lower --learning-rate" in line
     assert json.loads(Path("run/failed.json").read_text())["error"] in line
+    assert main(["evaluate", "--replay", "run"]) == 0
+    assert "\nthe first that is not finite: policy.params." in capsys.readouterr().out
     assert not Path("run/summary.json").exists()
-    tally("learning rate of 1e38", "exit code 2, one line, record kept")
+    tally("learning rate of 1e38", "exit code 2, one line, record and batch kept")
 
 
 @pytest.mark.faults
@@ -38,6 +40,7 @@ def test_comparison_names_the_run_that_broke_and_leaves_it_out(tmp_path, monkeyp
     assert not any((path / "summary.json").exists() for path in broken)
     assert "gradient" in json.loads((broken[0] / "failed.json").read_text())["error"]
     assert len([*Path("out").rglob("summary.json")]) == 2
+    assert {path.parent for path in Path("out").rglob("offending_batch.safetensors")} == set(broken)
     rows = [json.loads(line) for path in broken for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert all(value is not None and math.isfinite(value) for row in rows for value in row.values())
     assert "expected a finite gradient" in Path("out/report.html").read_text()

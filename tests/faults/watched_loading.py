@@ -64,6 +64,12 @@ def resumed(prog, cell, *, progress, resume):
     train_cells(agent_class(cell.agent), [cell], checkpoints=checkpoints, resume=True, should_stop=lambda: True)
 
 
+def replay(path):
+    from entropic_rl.replay import replay
+
+    str(replay(path))
+
+
 def suggest(path):
     from entropic_rl.suggest import suggest_ent_coef
 
@@ -153,8 +159,8 @@ def learner(path):
 
 LOADERS = {
     function.__name__: function
-    for function in (evaluate, resume, suggest, to_sb3, from_sb3, cell, diagnosis, comparison, settings, dataset, pool,
-                     labels, answers, curve, learner)
+    for function in (evaluate, resume, replay, suggest, to_sb3, from_sb3, cell, diagnosis, comparison, settings,
+                     dataset, pool, labels, answers, curve, learner)
 }  # fmt: skip
 
 
