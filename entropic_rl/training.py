@@ -178,12 +178,16 @@ class Training:
         is_due = self.n_updates % self._interval == 0 or self.global_step >= self._total
         if health is None or not (health.stopped.device.type == "cpu" or is_due):
             return
+        where = f"update {self.n_updates} at {self.global_step:,} env steps"
+        advice = "lower --learning-rate, or scale rewards down"
         for run in health.stopped.nonzero().flatten().tolist():
             if run not in self.broken:
-                where = f"update {self.n_updates} at {self.global_step:,} env steps"
                 what = f"expected a finite gradient, got one that is not{broken_metrics(metrics, run)}"
-                advice = "lower --learning-rate, or scale rewards down"
                 self._stop_run(run, f"{where}: {what}; {advice}", getattr(health, "kept", {}).pop(run, None))
+        if self.global_step >= self._total:  # of the last step no gradient tells any more
+            sound = self.agent.policy.params.values.isfinite().all(1)
+            for run in (~sound).nonzero().flatten().tolist():
+                self._stop_run(run, f"{where}: expected finite parameters, got ones that are not; {advice}", None)
 
     def _stop_run(self, run: int, why: str, evidence: Evidence | None) -> None:
         """Let a run learn no more.

@@ -121,6 +121,24 @@ def test_broken_gradient_stops_its_run_before_the_step(name):
 
 
 @every_agent
+def test_parameters_that_the_last_step_broke_are_found_at_the_end(name):
+    def poison(vector_env, agent):
+        honest = agent.update
+
+        def dishonest(progress):
+            metrics = honest(progress)
+            if progress >= 1.0:
+                agent.policy.params.values[1, 2] = INF
+            return metrics
+
+        agent.update = dishonest
+
+    _, broken, _ = train(name, poison)
+    assert list(broken) == [1]
+    assert "expected finite parameters, got ones that are not; lower --learning-rate" in broken[1]
+
+
+@every_agent
 def test_frozen_run_keeps_its_parameters_from_then_on(name):
     _, _, history = train(name, poisoned("reward", NAN, step=9))
     frozen = [torch.equal(*pair) for pair in zip(history[:-1, 1], history[1:, 1], strict=True)]
