@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,43 @@ from safetensors.torch import save as tensors_as_bytes
 from entropic_rl.errors import RunDirectoryError
 from entropic_rl.snapshots import Snapshot
 
-__all__ = ["KEPT", "newest_checkpoint", "remove_checkpoints", "save_checkpoint"]
+__all__ = ["KEPT", "Clock", "newest_checkpoint", "remove_checkpoints", "save_checkpoint"]
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it."""
+_PATIENCE = 50
+"""Times as long as a checkpoint took is worked before the clock asks for the next: at most 2 % of the time."""
 _FORMAT = 1
 _MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Format -> how its tree becomes one of the next format."""
 _TENSORS, _TREE, _MANIFEST = "tensors.safetensors", "tree.json", "manifest.json"
 _BLOCK = 2**24  # bytes
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError)  # what reading it raises
+
+
+class Clock:
+    """When the next checkpoint is due.
+
+    Args:
+        every_seconds: wall-clock seconds between two; 0 for never.
+    """
+
+    def __init__(self, every_seconds: float) -> None:
+        self.every_seconds = every_seconds
+        self._written_at, self._took = time.monotonic(), 0.0
+
+    def is_due(self) -> bool:
+        """Whether it is time."""
+        waited = time.monotonic() - self._written_at
+        return self.every_seconds > 0.0 and waited >= max(self.every_seconds, _PATIENCE * self._took)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around the writing of one."""
+        began = time.monotonic()
+        yield
+        self._written_at = time.monotonic()
+        self._took = self._written_at - began
 
 
 def save_checkpoint(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,18 +10,16 @@ from typing import Any
 
 import torch
 
-from entropic_rl.checkpoint import KEPT, newest_checkpoint, save_checkpoint
+from entropic_rl.checkpoint import KEPT, Clock, newest_checkpoint, save_checkpoint
 from entropic_rl.diagnostics.record import FlowRecord, Rhythm
 from entropic_rl.diagnostics.verdicts import Way
 from entropic_rl.errors import NotResumableError
-from entropic_rl.snapshots import difference, put_back, take
+from entropic_rl.snapshots import flaw_after, take
 from entropic_rl.tracking import Recorder, versions
 from entropic_rl.training import Training
 
-__all__ = ["Checkpointer"]
+__all__ = ["Checkpointer", "compare_versions", "made_with"]
 
-_PATIENCE = 50
-"""Times as long as a checkpoint took is trained before the clock asks for the next: at most 2 % of the time."""
 _LATE = (FlowRecord, Rhythm, Way)  # made when a network is looked at first
 _MATTERS = ("entropic-rl", "torch", "numpy", "gymnasium", "python")  # for the bits
 
@@ -58,16 +55,13 @@ class Checkpointer:
         self._roots = {"agent": training.agent, "training": training, **parts}
         self._training = training
         self._settings = [{**each} for each in settings]
-        self._every_updates, self._every_seconds = every_updates, every_seconds
-        self._saved_at, self._took = time.monotonic(), 0.0
+        self._every_updates, self._clock = every_updates, Clock(every_seconds)
         self.is_possible = self._try()
 
     def between_updates(self) -> None:
         """Write a checkpoint if it is time."""
         by_count = self._every_updates and self._training.n_updates % self._every_updates == 0
-        waited = time.monotonic() - self._saved_at
-        by_clock = self._every_seconds and waited >= max(self._every_seconds, _PATIENCE * self._took)
-        if self.is_possible and (by_count or by_clock):
+        if self.is_possible and (by_count or self._clock.is_due()):
             self.save()
 
     def save(self, *, kept: int = KEPT) -> None:
@@ -78,12 +72,10 @@ class Checkpointer:
         """
         if self._directory is None or not self.is_possible:
             return
-        started = time.monotonic()
         offsets = [recorder.offset() for recorder in self._recorders]
-        notes = {"offsets": offsets, "made_with": _made_with(), "settings": self._settings}
-        save_checkpoint(self._directory, self._training.n_steps, take(self._roots, copy=False), notes, kept=kept)
-        self._saved_at = time.monotonic()
-        self._took = self._saved_at - started
+        notes = {"offsets": offsets, "made_with": made_with(), "settings": self._settings}
+        with self._clock.writing():
+            save_checkpoint(self._directory, self._training.n_steps, take(self._roots, copy=False), notes, kept=kept)
 
     def resume(self) -> int | None:
         """Put the newest sound checkpoint back; returns its env steps, or None if there is none to put back.
@@ -98,13 +90,9 @@ class Checkpointer:
             return None
         step, snapshot, notes = found
         offsets = self._checked(notes)
-        _compare_versions(notes["made_with"])
+        compare_versions(notes["made_with"])
         _compare_settings(notes.get("settings", self._settings), self._settings)
-        try:
-            put_back(snapshot, self._roots, late=_LATE)
-            flaw = difference(snapshot, take(self._roots, copy=False))
-        except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError, StopIteration) as error:
-            flaw = str(error) or "it is damaged"
+        flaw = flaw_after(snapshot, self._roots, late=_LATE)
         if flaw is not None:
             raise NotResumableError(_complaint(flaw))
         for recorder, offset in zip(self._recorders, offsets, strict=True):
@@ -124,7 +112,7 @@ class Checkpointer:
         return list(offsets)
 
     def _try(self) -> bool:
-        if self._directory is None or not (self._every_updates or self._every_seconds):
+        if self._directory is None or not (self._every_updates or self._clock.every_seconds):
             return False
         try:
             take(self._roots, copy=False)
@@ -134,13 +122,14 @@ class Checkpointer:
         return True
 
 
-def _made_with() -> dict[str, Any]:
+def made_with() -> dict[str, Any]:
     """What the bits of a training depend on, beside its settings."""
     return {name: versions()[name] for name in _MATTERS} | {"threads": torch.get_num_threads()}
 
 
-def _compare_versions(then: Mapping[str, Any]) -> None:
-    other = [f"{name} {then.get(name)} then, {now} now" for name, now in _made_with().items() if then.get(name) != now]
+def compare_versions(then: Mapping[str, Any]) -> None:
+    """Warn of what :func:`made_with` says otherwise than it did."""
+    other = [f"{name} {then.get(name)} then, {now} now" for name, now in made_with().items() if then.get(name) != now]
     if other:
         warnings.warn(f"resuming with other software, the bits may differ ({'; '.join(other)})", stacklevel=3)
 

@@ -23,7 +23,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from torch import Tensor
 
-__all__ = ["Snapshot", "difference", "put_back", "take"]
+__all__ = ["Snapshot", "difference", "flaw_after", "put_back", "take"]
 
 _PLAIN = (bool, int, float, str, type(None))
 _FIXED = (
@@ -155,6 +155,15 @@ def put_back(snapshot: Snapshot, roots: Mapping[str, Any], *, late: Sequence[typ
         if name not in snapshot.tree:
             raise ValueError(f"{name} is missing")
         put.into(root, snapshot.tree[name], name)
+
+
+def flaw_after(snapshot: Snapshot, roots: Mapping[str, Any], *, late: Sequence[type] = ()) -> str | None:
+    """Put a snapshot back, take it again, and say where both differ; None if they are the same bit by bit."""
+    try:
+        put_back(snapshot, roots, late=late)
+        return difference(snapshot, take(roots, copy=False))
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError, StopIteration) as error:
+        return str(error) or "it is damaged"
 
 
 class _Put:

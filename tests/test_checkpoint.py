@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from entropic_rl import checkpoint
-from entropic_rl.checkpoint import newest_checkpoint, remove_checkpoints, save_checkpoint
+from entropic_rl.checkpoint import Clock, newest_checkpoint, remove_checkpoints, save_checkpoint
 from entropic_rl.errors import RunDirectoryError
 from entropic_rl.run_directory import check_run_directory, locked
 from entropic_rl.snapshots import difference, take
@@ -199,3 +199,19 @@ def test_sound_checkpoint_of_the_same_step_stays_and_a_damaged_one_is_replaced(t
     tensors.write_bytes(whole[:-1])
     save_checkpoint(tmp_path, 1, state(1.0), {})
     assert tensors.read_bytes() == whole
+
+
+def test_clock_leaves_fifty_times_as_long_for_work_as_writing_took(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    clock, never = Clock(10.0), Clock(0.0)
+    due = []
+    for second in (9.9, 10.0, 400.0):
+        now[0] = second
+        due.append((clock.is_due(), never.is_due()))
+    with clock.writing():
+        now[0] += 1.0  # takes a second
+    for waited in (10.0, 49.9, 50.0):
+        now[0] = 401.0 + waited
+        due.append((clock.is_due(), never.is_due()))
+    assert due == [(False, False), (True, False), (True, False), (False, False), (False, False), (True, False)]

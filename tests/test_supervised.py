@@ -270,6 +270,27 @@ def test_best_weights_are_restored():
     assert fitting.n_epochs.item() == int(losses.argmin()) + 1 + 5 < 60
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_training_that_was_left_at_an_epoch_goes_on_from_it(early_stopping):
+    sides = torch.arange(36).expand(2, -1), torch.arange(36, N).expand(2, -1) if early_stopping else None
+    fit = FitConfig(
+        n_epochs=12, early_stopping=early_stopping, n_epochs_no_change=3, learning_rate=0.1, dtype="float64"
+    )
+    once, twice = (Fitting(Perceptrons.of(fit, D, C, [0, 1]), Classification(), fit, [0, 1]) for _ in range(2))
+    once.run(Table(X, Y), *sides)
+
+    def leave(epoch, _):
+        if epoch == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        twice.run(Table(X, Y), *sides, leave)
+    assert twice.n_done == 4
+    twice.run(Table(X, Y), *sides)
+    assert torch.equal(twice.network.values, once.network.values)
+    assert torch.equal(torch.stack(twice.history["loss"]), torch.stack(once.history["loss"]))
+
+
 def test_early_stopping_gives_the_coefficient_that_the_best_weights_had():
     rows, held_out = torch.arange(36).unsqueeze(0), torch.arange(36, N).unsqueeze(0)
     settings = {"learning_rate": 0.1, "n_epochs": 60, "early_stopping": True, "n_epochs_no_change": 5}

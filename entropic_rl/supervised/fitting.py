@@ -104,6 +104,7 @@ class Fitting:
         self.history: dict[str, list[Tensor]] = {"loss": [], "ent_coef": []}
         self.n_epochs = torch.zeros(len(seeds), dtype=torch.int64)
         self.watcher = UNWATCHED
+        self._patience: _Patience | None = None
         self.diverged = torch.zeros(len(seeds), dtype=torch.bool, device=values.device)
 
     @property
@@ -118,40 +119,52 @@ class Fitting:
         held_out: Tensor | None = None,
         on_epoch: Callable[[int, Tensor], None] | None = None,
     ) -> None:
-        """Train for all epochs, or until every run has stopped.
+        """Train for all epochs that are left, or until every run has stopped.
 
         Args:
             table: what there is.
             rows: ``[R, n]``, of the table, for training.
             held_out: ``[R, m]``, for early stopping.
-            on_epoch: called after each epoch with its number from 1 and the training losses ``[R]``.
+            on_epoch: called after each epoch with its number from 1 and the training losses ``[R]``. If it raises, the
+                same call goes on from there.
 
         Raises:
             ConfigError: a loss is not finite, and runs may not diverge.
         """
         device = self.network.values.device
         rows, held_out = rows.to(device), None if held_out is None else held_out.to(device)
-        patience = _Patience(self.network, self._config) if held_out is not None else None
-        for epoch in range(self._config.n_epochs):
-            loss = self.epoch(table, rows, self._going(patience))
+        self.prepare(early_stopping=held_out is not None)
+        patience = self._patience
+        for epoch in range(self.n_done, self._config.n_epochs):
+            going = self._going()
+            if going is not None and not going.any():
+                break
+            loss = self.epoch(table, rows, going)
             if patience is not None and held_out is not None:
                 loss_held_out = patience.judge(*self._losses_of(table, held_out), self.ent_coef)
                 self.history.setdefault("validation_loss", []).append(loss_held_out)
             if on_epoch is not None:
                 on_epoch(epoch + 1, loss)
-            going = self._going(patience)
-            if going is not None and not going.any():
-                break
         if patience is not None:
             patience.restore_best()
             self.ent_coef.copy_(patience.ent_coef)
 
-    def _going(self, patience: _Patience | None) -> Tensor | None:
+    def prepare(self, *, early_stopping: bool) -> None:
+        """Make all that :meth:`run` works with, so that a state of one on its way can be put back."""
+        if early_stopping and self._patience is None:
+            self._patience = _Patience(self.network, self._config)
+
+    @property
+    def n_done(self) -> int:
+        """Epochs that were passed."""
+        return len(self.history["loss"])
+
+    def _going(self) -> Tensor | None:
         """Who is still trained, ``[R]``; None if nobody can have stopped."""
         stopped = self.diverged if self._may_diverge and bool(self.diverged.any()) else None
-        if patience is None:
+        if self._patience is None:
             return None if stopped is None else ~stopped
-        return patience.active if stopped is None else patience.active & ~stopped
+        return self._patience.active if stopped is None else self._patience.active & ~stopped
 
     def epoch(self, table: Table, rows: Tensor, active: Tensor | None = None) -> Tensor:
         """One pass over ``rows [R, n]`` by the runs that are ``active [R]``; their mean losses ``[R]``.
@@ -159,7 +172,7 @@ class Fitting:
         Raises:
             ConfigError: a loss is not finite, and runs may not diverge.
         """
-        n_rows, done = rows.shape[1], len(self.history["loss"])
+        n_rows, done = rows.shape[1], self.n_done
         size = min(self._config.batch_size or n_rows, n_rows)
         rows = rows.to(self.network.values.device)
         if size < n_rows:
