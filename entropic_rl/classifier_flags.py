@@ -11,6 +11,7 @@ from typing import Any
 from entropic_rl.config import RunConfig, build, field_docs, load_yaml
 from entropic_rl.errors import ConfigError
 from entropic_rl.flags import Parser, add_settings, given
+from entropic_rl.resumable import add_checkpoint_flags
 from entropic_rl.run_directory import check_run_directory
 
 __all__ = ["add_comparison_flags", "add_run_flags", "add_tracking_flags", "built", "check_comparison", "check_counts",
@@ -38,6 +39,7 @@ def add_run_flags(parser: Parser, *, seeds: int, seeds_are: str) -> None:
     parser.add_argument("--show-config", action="store_true", help="print the resolved settings as YAML and stop")
     parser.add_argument("--num-threads", type=int, default=1, metavar="N", help="CPU threads of torch [1]")
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
+    add_checkpoint_flags(parser)
 
 
 def add_tracking_flags(parser: Parser) -> None:
@@ -107,12 +109,14 @@ def tracking_of(args: argparse.Namespace, data: str) -> RunConfig:
     return build(RunConfig, {"env": data, **tracked})
 
 
-def is_to_run(prog: str, args: argparse.Namespace, settings: Mapping[str, Any]) -> bool:
+def is_to_run(prog: str, args: argparse.Namespace, settings: Mapping[str, Any], *, is_resumed: bool = False) -> bool:
     """Whether there is more to do than to show the settings; warns of few seeds.
 
     Raises:
         ConfigError: there is nowhere to write to.
     """
+    if is_resumed:
+        return True
     if args.show_config:
         import yaml
 

@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop: it ends its env step, writes a checkpoint, and can be resumed."""
+"""Signals that ask work to stop: it ends its step, writes a checkpoint, and can be resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal,
 
 
 class Stopped(Exception):  # noqa: N818 - it was asked for
-    """A training was asked to stop; it stands between two env steps."""
+    """Work was asked to stop; it stands between two steps."""
 
 
 class Stop:
@@ -56,7 +56,7 @@ class Stop:
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, self._answer())
 
     def _answer(self) -> bytes:
-        return f"\n{self.signal}: a checkpoint is written at the next env step; Ctrl-C stops at once\n".encode()
+        return f"\n{self.signal}: a checkpoint is written at the next step; Ctrl-C stops at once\n".encode()
 
 
 def _in_child(number: int) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "CHECKPOINTS",
     "FAILED",
     "OFFENDING",
+    "UNFINISHED",
     "check_links",
     "check_run_directory",
     "file_name",
@@ -39,6 +40,8 @@ __all__ = [
 
 CHECKPOINTS = "checkpoints"
 """Folder of the states that a training can go on from."""
+UNFINISHED = "unfinished.json"
+"""What unfinished work was asked for, of classifiers; it can be gone on with."""
 FAILED = "failed.json"
 """Why a run did not finish, if it is known."""
 OFFENDING = "offending_batch.safetensors"
@@ -46,6 +49,7 @@ OFFENDING = "offending_batch.safetensors"
 _LONGEST = 200  # bytes of a name; file systems allow 255, and something may be added
 _MARKS = ("policy.json", "metrics.jsonl", "plan.json", "learner.json")  # one of them lies in every directory of ours
 _LOCK = ".lock"
+_LEFT = (_LOCK, "config.json.tmp", f"{UNFINISHED}.tmp")  # by a kill, before anything was begun
 
 
 def file_name(text: str) -> str:
@@ -80,7 +84,9 @@ def _flaw(directory: Path) -> str:
     """Why a directory cannot take a new run; nothing if it can."""
     flaw = ""
     if directory.is_dir():
-        if any(path.name not in (_LOCK, "config.json.tmp") for path in directory.iterdir()):  # what a kill left
+        if (directory / UNFINISHED).exists():
+            flaw = f"holds unfinished work, which --resume {directory} goes on with"
+        elif any(path.name not in _LEFT for path in directory.iterdir()):
             flaw = "is not empty"
         elif not os.access(directory, os.W_OK):
             flaw = "cannot be written"

@@ -100,20 +100,21 @@ MAY_IMPORT = {
         "page",
         "plots",
     }
-    | {"progress", "run_directory", "streams", "supervised", "tracking"},
+    | {"parts", "progress", "resumable", "run_directory", "snapshots", "streams", "supervised", "tracking"},
     "active.acquisition": {"entropy", "errors", "streams"},
     "active.batches": {"active", "entropy", "errors", "streams"},
     "few_labels": BASE
     | {"calibration", "config", "entropy", "few_labels", "losses", "networks", "optimizers", "streams", "supervised"},
     "calibrate": BASE
     | {"allocation", "calibrate", "calibration", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
-    | {"classifier_flags", "run_directory", "supervised", "tracking"},
+    | {"classifier_flags", "parts", "resumable", "run_directory", "supervised", "tracking"},
     "robustness": BASE
     | {"allocation", "compare", "config", "datasets", "flags", "page", "plots", "progress", "robustness"}
-    | {"classifier_flags", "run_directory", "streams", "supervised", "tracking"},
+    | {"classifier_flags", "parts", "resumable", "run_directory", "snapshots", "streams", "supervised", "tracking"},
     "studies": BASE
     | {"allocation", "classifier_flags", "compare", "config", "datasets", "flags", "page", "plots", "progress"}
-    | {"diagnostics", "networks", "optimizers", "run_directory", "streams", "studies", "supervised", "tracking"},
+    | {"diagnostics", "networks", "optimizers", "parts", "resumable", "run_directory", "streams", "studies"}
+    | {"supervised", "tracking"},
     "supervised": CORE | {"watching", "config", "errors", "networks", "optimizers", "second_order", "supervised"},
     "diagnostics": {"diagnostics", "entropy", "errors", "losses", "streams"},
     "diagnostics.batch_flow": {"diagnostics", "networks", "optimizers", "watching"},
@@ -185,7 +186,7 @@ MAY_IMPORT = {
     "landscape": CORE | MACHINERY | {"envs", "errors"},
     "recording": CORE | MACHINERY | BASE | LOOP,
     "flags": {"errors", "config"},
-    "classifier_flags": {"config", "errors", "flags", "run_directory"},
+    "classifier_flags": {"config", "errors", "flags", "resumable", "run_directory"},
     "episodes": set(),
     "exploration": {"errors", "user_modules", "spaces", "vector"},
     "vector": {"errors", "episodes", "frames", "health", "masks", "spaces"},
@@ -202,6 +203,9 @@ MAY_IMPORT = {
     "episode_tape": set(),
     "snapshots": set(),  # of any object
     "checkpoint": {"errors", "snapshots"},
+    "parts": {"snapshots", "supervised"},
+    "kept_parts": {"checkpoint", "checkpointing", "errors", "interruption", "snapshots", "supervised"},
+    "resumable": {"config", "errors", "flags", "interruption", "kept_parts", "parts", "run_directory"},
     "checkpointing": {"checkpoint", "diagnostics", "errors", "snapshots", "tracking", "training"},
     "tracking": BASE | {"config", "mirroring", "run_directory"},
     "mirroring": BASE | {"config", "user_modules"},
@@ -236,7 +240,7 @@ MAY_IMPORT = {
 TORCH_FREE = {
     "", "allocation", "user_modules", "conv_layers", "extras", "wrappers",
     "errors", "schedules", "families", "presets", "config", "classifier_flags", "flags", "spaces", "environments",
-    "mirroring", "run_directory", "interruption", "training_cli", "wandb_push_cli",
+    "mirroring", "run_directory", "interruption", "parts", "resumable", "training_cli", "wandb_push_cli",
     "env_checks", "env_workers",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_curvature",
@@ -382,6 +386,7 @@ READERS = {
     "datasets.tables": "dataset, pool, answers",
     "flags": "a word of the command line",
     "page": "the template, a part of the package",
+    "resumable": "unfinished, settings",
     "run_directory": "cell, comparison, diagnosis, learner",
     "sb3.read": "from_sb3",
     "sb3.tensors": "from_sb3",

@@ -17,8 +17,7 @@ def test_signal_only_asks(number, capfd):
         assert stop()
     assert stop.signal == number.name
     assert (
-        capfd.readouterr().err
-        == f"\n{number.name}: a checkpoint is written at the next env step; Ctrl-C stops at once\n"
+        capfd.readouterr().err == f"\n{number.name}: a checkpoint is written at the next step; Ctrl-C stops at once\n"
     )
 
 

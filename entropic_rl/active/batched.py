@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from entropic_rl.active.stopping import describe_round
 from entropic_rl.active.strategies import Source, find_strategy
 from entropic_rl.calibration.readout import proper_readout
 from entropic_rl.errors import ConfigError
+from entropic_rl.parts import ALONE, Parts
+from entropic_rl.snapshots import Snapshot
 from entropic_rl.streams import Stream
 from entropic_rl.supervised.config import FitConfig
 from entropic_rl.supervised.fitting import Fitting, Table
@@ -35,37 +37,66 @@ def run_together(
     starts: dict[int, Start],
     *,
     on_query: Callable[[float], None] | None = None,
+    parts: Parts = ALONE,
 ) -> list[Curve]:
     """Curves of all trials.
 
     After every query networks begin anew from the same first weights, member by member the same for all trials of a
-    seed: what differs is what was asked. ``on_query`` hears the mean error of a round.
+    seed: what differs is what was asked. ``on_query`` hears the mean error of a round; every round is one of the
+    ``parts``.
     """
     curves = [Curve(trial) for trial in trials]
-    labelled = [starts[trial.seed].initial.tolist() for trial in trials]
     before: list[Any] = [None] * len(trials)
     counts = n_labels(config, min(len(start.X) for start in starts.values()))
     for now, following in zip(counts, [*counts[1:], None], strict=True):
-        networks = _fitted(config, fit, trials, starts, labelled)
-        for i, (curve, network) in enumerate(zip(curves, networks, strict=True)):
-            start = starts[curve.trial.seed]
-            test = network.log_proba(start.X_test)
-            curve.scores.append(score_of(now, mixture(test), start.y_test, seed=curve.trial.seed))
-            if following is None:
-                continue
-            left = np.setdiff1d(np.arange(len(start.X)), labelled[i])
-            view = _NetworkView(network, start, left, np.array(labelled[i]))
-            answers = view.whole.argmax(-1).numpy()
-            curve.rounds.append(describe_round(now, view.log_p, answers, before[i]))
-            before[i] = answers
-            stream = Stream([curve.trial.seed], f"query {curve.trial.strategy}")
-            stream.position = now << 20
-            asked = left[find_strategy(curve.trial.strategy).select(view, following - now, stream).numpy()]
-            labelled[i] += asked.tolist()
-            curve.asked += asked.tolist()
+        labelled = [[*starts[curve.trial.seed].initial.tolist(), *curve.asked] for curve in curves]
+        asking = partial(_round, config, fit, trials, starts, labelled=labelled, before=before, now=now,
+                         following=following, check=parts.check)  # fmt: skip
+        numbers = (own for start in starts.values() for own in start.numbers)
+        before = parts.part(asking, partial(_extend, curves), now, labelled, *numbers)
         if on_query is not None:
             on_query(1.0 - float(np.mean([curve.scores[-1].accuracy for curve in curves])))
     return curves
+
+
+def _extend(curves: Sequence[Curve], found: Snapshot) -> list[Any]:
+    """Add what a round found to the curves, and give the answers of its models."""
+    for curve, own in zip(curves, found.tree["curves"], strict=True):
+        curve.extend(own)
+    return [found.tensors[str(i)].numpy() for i in range(len(found.tensors))]
+
+
+def _round(
+    config: ComparisonConfig,
+    fit: FitConfig,
+    trials: Sequence[Trial],
+    starts: dict[int, Start],
+    *,
+    labelled: Sequence[Sequence[int]],
+    before: Sequence[Any],
+    now: int,
+    following: int | None,
+    check: Callable[[], None],
+) -> Snapshot:
+    """What is added to the curve of every trial by ``now`` labels, and what models answer; asks up to ``following``."""
+    networks = _fitted(config, fit, trials, starts, labelled, check=check)
+    found, answers = [], {}
+    for i, (trial, network) in enumerate(zip(trials, networks, strict=True)):
+        start, curve = starts[trial.seed], Curve(trial)
+        found.append(curve)
+        test = network.log_proba(start.X_test)
+        curve.scores.append(score_of(now, mixture(test), start.y_test, seed=trial.seed))
+        if following is None:
+            continue
+        check()
+        left = np.setdiff1d(np.arange(len(start.X)), labelled[i])
+        view = _NetworkView(network, start, left, np.array(labelled[i]))
+        answers[str(i)] = view.whole.argmax(-1)
+        curve.rounds.append(describe_round(now, view.log_p, answers[str(i)].numpy(), before[i]))
+        stream = Stream([trial.seed], f"query {trial.strategy}")
+        stream.position = now << 20
+        curve.asked += left[find_strategy(trial.strategy).select(view, following - now, stream).numpy()].tolist()
+    return Snapshot({"curves": [curve.as_plain() for curve in found]}, answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +171,8 @@ def _fitted(
     trials: Sequence[Trial],
     starts: dict[int, Start],
     labelled: Sequence[Sequence[int]],
+    *,
+    check: Callable[[], None],
 ) -> list[_Networks]:
     """Networks trained on the labelled rows of every trial."""
     n_members = 1 if config.mc_samples else config.n_members or 1
@@ -157,7 +190,7 @@ def _fitted(
     fitting = Fitting(
         network, Classification(fit.label_smoothing), fit, seeds, [trial.ent_coef for _, trial, _ in runs]
     )
-    fitting.run(table, rows)
+    fitting.run(table, rows, on_epoch=lambda *_: check())
     coefs = fitting.ent_coef.tolist()
     found = []
     for i, trial in enumerate(trials):

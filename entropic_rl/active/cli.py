@@ -9,12 +9,14 @@ __all__ = ["active_learning"]
 _HELP = """\
 usage: {prog} --pool FILE [--labels FILE] [--query N] [--ask | --out FILE] [--answers FILE] ...
        {prog} --data NAME --strategies NAME ... --out DIR ...
+       {prog} --resume DIR
 
 Which rows are worth a label? Two uses:
 
   --pool FILE    label a table of your own: asks for the rows that a classifier would learn most from, at the
                  terminal or by a spreadsheet, keeps every answer, and says how good the classifier has become
   --data NAME    compare ways of asking on data whose labels are all known
+  --resume DIR   go on with a comparison that was stopped or killed
 
 Settings of each:
 

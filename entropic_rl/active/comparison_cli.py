@@ -6,7 +6,8 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from entropic_rl.active.config import (
     STRATEGIES,
@@ -28,7 +29,11 @@ from entropic_rl.classifier_flags import (
 from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.errors import ConfigError
 from entropic_rl.flags import Parser, add_settings
+from entropic_rl.resumable import ask
 from entropic_rl.supervised.config import FitConfig
+
+if TYPE_CHECKING:
+    from entropic_rl.parts import Parts
 
 __all__ = ["compare_strategies"]
 
@@ -45,7 +50,8 @@ _FIT: dict[str, Any] = {
 
 def compare_strategies(prog: str, arguments: Sequence[str]) -> int:
     """Learn with every strategy and seed, and report which asks best."""
-    args = _parser(prog).parse(arguments)
+    asked = ask("active-learning", prog, arguments, _parser(prog).parse)
+    args = asked.args
     chosen = _FIT | chosen_settings(args, (ComparisonConfig, FitConfig), left_out=_NOT_OURS)
     listed = coefficients(args, chosen, _ENT_COEFS)
     strategies = _strategies(args.strategies)
@@ -61,9 +67,10 @@ def compare_strategies(prog: str, arguments: Sequence[str]) -> int:
         trained = {name: value for name, value in jsonable(fit).items() if name not in _NOT_OURS}
         settings |= trained | {"ent_coef": coefs}
     tracking = tracking_of(args, config.data)
-    if is_to_run(prog, args, settings):
-        _run([*prog.split(), *arguments], args, config, fit, settings=settings, tracking=tracking)
-    return 0
+    if not is_to_run(prog, args, settings, is_resumed=asked.is_resumed):
+        return 0
+    run = partial(_run, asked.command, args, config, fit, settings=settings, tracking=tracking)
+    return asked.work(settings, run)
 
 
 def _parser(prog: str) -> Parser:
@@ -129,6 +136,7 @@ def _run(
     args: argparse.Namespace,
     config: ComparisonConfig,
     fit: FitConfig,
+    parts: Parts,
     *,
     settings: dict[str, Any],
     tracking: RunConfig,
@@ -158,13 +166,14 @@ def _run(
     total = len(counts) * (1 if together else len(trials))
     with CountProgress(total, config.data, "error", enabled=args.progress) as bar:
         if together:
-            curves = run_together(config, fit, trials, starts, on_query=bar.advance)
+            curves = run_together(config, fit, trials, starts, on_query=bar.advance, parts=parts)
         else:
-            curves = [run_alone(config, trial, starts[trial.seed], on_query=bar.advance) for trial in trials]
+            alone = partial(run_alone, config, on_query=bar.advance, parts=parts)
+            curves = [alone(trial, starts[trial.seed]) for trial in trials]
     results = analyse(curves, target=config.target_accuracy, tie=config.tie, stopping=args.stop)
     session = {
         "command": list(command),
-        "seconds": time.perf_counter() - began,
+        "seconds": parts.seconds_before + time.perf_counter() - began,
         "n_trials": len(trials),
         "n_queries": len(counts) - 1,
         "num_threads": args.num_threads,

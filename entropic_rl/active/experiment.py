@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,9 @@ from entropic_rl.active.stopping import Round
 from entropic_rl.datasets import Dataset, load, split
 from entropic_rl.datasets.data import generator
 from entropic_rl.errors import ConfigError
+from entropic_rl.parts import ALONE, Parts
 from entropic_rl.schedules import shortest
+from entropic_rl.snapshots import Snapshot
 
 __all__ = ["Curve", "Start", "Trial", "n_labels", "run_alone", "starts_of", "trials_of"]
 
@@ -61,6 +63,11 @@ class Start:
     initial: Ints
     n_classes: int
 
+    @property
+    def numbers(self) -> tuple[NDArray[Any], ...]:
+        """All of it."""
+        return self.X, self.y, self.X_test, self.y_test, self.initial
+
 
 @dataclass(slots=True)
 class Curve:
@@ -77,6 +84,17 @@ class Curve:
     scores: list[Score] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
+
+    def as_plain(self) -> dict[str, Any]:
+        """All but the trial, as JSON has it."""
+        plain = asdict(self)
+        return {name: plain[name] for name in ("scores", "rounds", "asked")}
+
+    def extend(self, plain: Mapping[str, Any]) -> None:
+        """Add what :meth:`as_plain` gave."""
+        self.scores += [Score(**own) for own in plain["scores"]]
+        self.rounds += [Round(**own) for own in plain["rounds"]]
+        self.asked += plain["asked"]
 
 
 def trials_of(strategies: Sequence[str], ent_coefs: Sequence[float | str], seeds: Sequence[int]) -> list[Trial]:
@@ -103,9 +121,29 @@ def n_labels(config: ComparisonConfig, n_rows: int) -> list[int]:
 
 
 def run_alone(
-    config: ComparisonConfig, trial: Trial, start: Start, *, on_query: Callable[[float], None] | None = None
+    config: ComparisonConfig,
+    trial: Trial,
+    start: Start,
+    *,
+    on_query: Callable[[float], None] | None = None,
+    parts: Parts = ALONE,
 ) -> Curve:
-    """A trial of a scikit-learn classifier."""
+    """A trial of a scikit-learn classifier, one of the ``parts``; ``on_query`` hears the error after each round."""
+
+    def make() -> Snapshot:
+        return Snapshot({"curve": _run_alone(config, trial, start, on_query, parts).as_plain()})
+
+    def read(made: Snapshot) -> Curve:
+        curve = Curve(trial)
+        curve.extend(made.tree["curve"])
+        return curve
+
+    return parts.part(make, read, asdict(trial), *start.numbers)
+
+
+def _run_alone(
+    config: ComparisonConfig, trial: Trial, start: Start, on_query: Callable[[float], None] | None, parts: Parts
+) -> Curve:
     learner = ActiveLearner(
         make_estimator(config.model, standardize=False),
         start.X,
@@ -118,6 +156,7 @@ def run_alone(
     curve = Curve(trial, rounds=learner.rounds)
     counts = n_labels(config, len(start.X))
     for now, following in zip(counts, [*counts[1:], None], strict=True):
+        parts.check()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             curve.scores.append(learner.score(start.X_test, start.y_test))

@@ -6,7 +6,8 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from entropic_rl.calibrate.config import CalibrationConfig
 from entropic_rl.classifier_flags import (
@@ -21,7 +22,11 @@ from entropic_rl.classifier_flags import (
 )
 from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.flags import Parser, add_settings
+from entropic_rl.resumable import ask
 from entropic_rl.supervised.config import FitConfig
+
+if TYPE_CHECKING:
+    from entropic_rl.parts import Parts
 
 __all__ = ["calibrate"]
 
@@ -31,7 +36,8 @@ _NOT_OURS = {"device"}  # comparisons train on the CPU
 
 def calibrate(prog: str, arguments: Sequence[str]) -> int:
     """Train classifiers over entropy coefficients and seeds, and report how honest each is."""
-    args = _parser(prog).parse(arguments)
+    asked = ask("calibrate", prog, arguments, _parser(prog).parse)
+    args = asked.args
     chosen = chosen_settings(args, (CalibrationConfig, FitConfig), left_out=_NOT_OURS)
     listed = coefficients(args, chosen, _ENT_COEFS)
     config: CalibrationConfig = built(CalibrationConfig, chosen)
@@ -41,9 +47,10 @@ def calibrate(prog: str, arguments: Sequence[str]) -> int:
     shown = {name: value for name, value in jsonable(fit).items() if name not in _NOT_OURS}
     settings = jsonable(config) | shown | {"ent_coef": coefs}
     tracking = tracking_of(args, config.data)
-    if is_to_run(prog, args, settings):
-        _run([*prog.split(), *arguments], args, config, fit, settings=settings, tracking=tracking)
-    return 0
+    if not is_to_run(prog, args, settings, is_resumed=asked.is_resumed):
+        return 0
+    run = partial(_run, asked.command, args, config, fit, settings=settings, tracking=tracking)
+    return asked.work(settings, run)
 
 
 def _parser(prog: str) -> Parser:
@@ -66,6 +73,7 @@ def _run(
     args: argparse.Namespace,
     config: CalibrationConfig,
     fit: FitConfig,
+    parts: Parts,
     *,
     settings: dict[str, Any],
     tracking: RunConfig,
@@ -91,12 +99,12 @@ def _run(
     if args.progress:
         print(f"{summary}; {n_runs} trainings", file=sys.stderr)
     with EpochProgress(fit.n_epochs * n_batches(n_runs), config.data, enabled=args.progress) as bar:
-        answers = train(config, fit, coefs, datasets, shares, on_epoch=bar.update)
+        answers = train(config, fit, coefs, datasets, shares, on_epoch=bar.update, parts=parts)
     records = measure(answers, datasets, config.n_bins)
     results = analyse(records)
     session = {
         "command": list(command),
-        "seconds": time.perf_counter() - began,
+        "seconds": parts.seconds_before + time.perf_counter() - began,
         "n_runs": n_runs,
         "n_epochs": fit.n_epochs,
         "num_threads": args.num_threads,

@@ -16,6 +16,7 @@ from entropic_rl.calibrate.config import CalibrationConfig
 from entropic_rl.calibration.readout import proper_readout
 from entropic_rl.calibration.temperature import TemperatureScaler
 from entropic_rl.datasets import Dataset, folds, load, split
+from entropic_rl.parts import ALONE, Parts
 from entropic_rl.schedules import shortest
 from entropic_rl.supervised.config import FitConfig
 from entropic_rl.supervised.fitting import Fitting, Table
@@ -142,18 +143,20 @@ def train(
     shares: Sequence[Share],
     *,
     on_epoch: Callable[[int, Tensor], None] | None = None,
+    parts: Parts = ALONE,
 ) -> list[Answers]:
     """Train every coefficient on every share, and let each model answer on its test rows.
 
     Networks of one seed begin with the same weights and see the same minibatches, whatever their coefficient: results
-    are paired. ``on_epoch`` hears the number of all epochs so far.
+    are paired. ``on_epoch`` hears the number of all epochs so far; every batch is one of the ``parts``.
     """
     jobs = [(coef, share) for coef in ent_coefs for share in shares]
     done = 0
     models: dict[tuple[float | str, int, int], tuple[Model, Tensor, dict[str, float]]] = {}
     for batch in _batches(jobs):
         heard = None if on_epoch is None else _counting(on_epoch, done)
-        for (coef, share), model in zip(batch, _fit(config, fit, batch, datasets, heard), strict=True):
+        trained = _fit(config, fit, batch, datasets, on_epoch=heard, parts=parts)
+        for (coef, share), model in zip(batch, trained, strict=True):
             dataset = datasets[share.seed]
             logits, y = model.logits(dataset.X[share.validation]), dataset.y[share.validation]
             losses = {name: _nll(model.read(logits, name), y) for name in READOUTS}
@@ -172,17 +175,19 @@ def _fit(
     fit: FitConfig,
     batch: Sequence[tuple[float | str, Share]],
     datasets: dict[int, Dataset],
+    *,
     on_epoch: Callable[[int, Tensor], None] | None,
+    parts: Parts,
 ) -> list[Model]:
     """Train runs that have equally many rows as one batch."""
     shares = {(share.seed, share.fold): share for _, share in batch}
     scalers = {key: _scaler(config, datasets[share.seed], share) for key, share in shares.items()}
     # One table of all shares below each other: each has its own data and its own scale.
-    parts = [_scaled(scalers[key], datasets[share.seed].X) for key, share in shares.items()]
-    offsets = dict(zip(shares, np.cumsum([0, *map(len, parts)]).tolist(), strict=False))
+    scaled = [_scaled(scalers[key], datasets[share.seed].X) for key, share in shares.items()]
+    offsets = dict(zip(shares, np.cumsum([0, *map(len, scaled)]).tolist(), strict=False))
     dtype = getattr(torch, fit.dtype)
     targets = np.concatenate([datasets[share.seed].y for share in shares.values()])
-    table = Table(torch.from_numpy(np.concatenate(parts)).to(dtype), torch.from_numpy(targets))
+    table = Table(torch.from_numpy(np.concatenate(scaled)).to(dtype), torch.from_numpy(targets))
 
     def rows(side: str) -> Tensor:
         own = [getattr(share, side) + offsets[share.seed, share.fold] for _, share in batch]
@@ -192,7 +197,7 @@ def _fit(
     seeds = [1000 * share.seed + share.fold for _, share in batch]
     network = Perceptrons.of(fit, table.x.shape[1], n_classes, seeds)
     fitting = Fitting(network, Classification(fit.label_smoothing), fit, seeds, [coef for coef, _ in batch])
-    fitting.run(table, rows("train"), rows("validation") if fit.early_stopping else None, on_epoch)
+    parts.fit(fitting, table, rows("train"), rows("validation") if fit.early_stopping else None, on_epoch)
     models = []
     for run, (_, share) in enumerate(batch):
         coef, n_epochs = float(fitting.ent_coef[run]), int(fitting.n_epochs[run])

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from entropic_rl.classifier_flags import (
     add_comparison_flags,
@@ -20,8 +21,12 @@ from entropic_rl.classifier_flags import (
 )
 from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.flags import Parser, add_settings
+from entropic_rl.resumable import ask
 from entropic_rl.robustness.config import AttackConfig, RobustnessConfig, Settings
 from entropic_rl.supervised.config import FitConfig
+
+if TYPE_CHECKING:
+    from entropic_rl.parts import Parts
 
 __all__ = ["robustness"]
 
@@ -32,11 +37,13 @@ _NOT_OURS = {"device", "dtype", "early_stopping", "n_epochs_no_change", "tol"}
 
 def robustness(prog: str, arguments: Sequence[str]) -> int:
     """Train classifiers over entropy coefficients and seeds, attack them, and report what withstands."""
-    args = _parser(prog).parse(arguments)
+    asked = ask("robustness", prog, arguments, _parser(prog).parse)
+    args = asked.args
     settings = _settings(args)
-    if is_to_run(prog, args, settings.shown):
-        _run([*prog.split(), *arguments], args, settings, tracking_of(args, settings.config.data))
-    return 0
+    tracking = tracking_of(args, settings.config.data)
+    if not is_to_run(prog, args, settings.shown, is_resumed=asked.is_resumed):
+        return 0
+    return asked.work(settings.shown, partial(_run, asked.command, args, settings, tracking))
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -68,7 +75,9 @@ def _parser(prog: str) -> Parser:
     return parser
 
 
-def _run(command: Sequence[str], args: argparse.Namespace, settings: Settings, tracking: RunConfig) -> None:
+def _run(
+    command: Sequence[str], args: argparse.Namespace, settings: Settings, tracking: RunConfig, parts: Parts
+) -> None:
     import torch
 
     from entropic_rl.allocation import keep_freed_memory
@@ -88,14 +97,15 @@ def _run(command: Sequence[str], args: argparse.Namespace, settings: Settings, t
     _say(args, f"{data.summary}; {n_runs} trainings, {data.y.shape[1] - data.n_train} rows of each attacked")
     n_parts = 1 + bool(config.adversarial)
     with EpochProgress(fit.n_epochs * n_parts, config.data, enabled=args.progress) as bar:
-        network = train(settings, groups, data, on_epoch=bar.update)
-    trained = time.perf_counter()
-    found = attack(settings, groups, data, network, on_eps=partial(_say_radii, args, len(config.eps)))
+        network = train(settings, groups, data, on_epoch=bar.update, parts=parts)
+    training = parts.seconds_before + time.perf_counter() - began
+    found = attack(settings, groups, data, network, on_eps=partial(_say_radii, args, len(config.eps)),
+                   parts=parts)  # fmt: skip
     results = analyse(found, config.severities)
     session = {
         "command": list(command),
-        "seconds": time.perf_counter() - began,
-        "seconds_training": trained - began,
+        "seconds": parts.seconds_before + time.perf_counter() - began,
+        "seconds_training": training,
         "n_runs": n_runs,
         "n_epochs": fit.n_epochs,
         "num_threads": args.num_threads,

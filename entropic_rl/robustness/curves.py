@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from entropic_rl.errors import ConfigError
+from entropic_rl.parts import ALONE, Parts
 from entropic_rl.robustness.attacks import Best, climb, pgd, single_step
 from entropic_rl.robustness.balls import Ball, Box, as_box, check_eps, check_norm
 from entropic_rl.robustness.black_box import noise, random_search
 from entropic_rl.robustness.config import AttackConfig
 from entropic_rl.robustness.losses import LOSSES, cross_entropy, margin
 from entropic_rl.robustness.victims import Rows, Victim, at_rest, fooled_by
+from entropic_rl.snapshots import Snapshot
 from entropic_rl.streams import Stream
 
 __all__ = ["STRONGEST", "Curve", "Evidence", "robustness_curve"]
@@ -81,6 +83,7 @@ def robustness_curve(
     stream: Stream | None = None,
     surrogate: Any = None,
     on_eps: Callable[[int], None] | None = None,
+    parts: Parts = ALONE,
 ) -> Curve:
     """Attack rows by noise, FGSM, PGD on three losses, random search and, given a surrogate, by transfer.
 
@@ -98,6 +101,7 @@ def robustness_curve(
         stream: of R runs, or of one for all.
         surrogate: a model, as ``model`` is, whose adversarial rows are tried on the other.
         on_eps: hears how many radii are done.
+        parts: who keeps what a radius comes to.
 
     Raises:
         ConfigError: as :func:`entropic_rl.robustness.attacks.pgd`.
@@ -115,14 +119,33 @@ def robustness_curve(
         attack = _Attack(victim, rows, norm, limits, config, stream)
         found: dict[str, list[Tensor]] = {}
         for k, radius in enumerate(radii):
-            borrowed = None if surrogate is None or radius == 0.0 else attack.borrowed(surrogate, x, y, radius)
-            for name, fooled in attack.within(radius, clean, borrowed, transfer=surrogate is not None).items():
+
+            def attacked(radius: float = radius) -> dict[str, Tensor]:
+                borrowed = None if surrogate is None or radius == 0.0 else attack.borrowed(surrogate, x, y, radius)
+                return attack.within(radius, clean, borrowed, transfer=surrogate is not None)
+
+            for name, fooled in _kept(parts, stream, attacked, radius, rows.x, rows.y, clean).items():
                 nested = fooled | found[name][-1] if name in found else fooled
                 found.setdefault(name, []).append(nested)
             if on_eps is not None:
                 on_eps(k + 1)
         evidence = attack.evidence()
     return Curve(tuple(radii), norm, {name: torch.stack(values) for name, values in found.items()}, evidence)
+
+
+def _kept(parts: Parts, stream: Stream, find: Callable[[], dict[str, Tensor]], *made_of: Any) -> dict[str, Tensor]:
+    """What is found by draws of a stream, now or before; the stream is behind them in any case."""
+
+    def make() -> Snapshot:
+        found = {name: tensor.clone() for name, tensor in find().items()}  # files hold no tensor twice
+        return Snapshot({"names": list(found)}, found | {"position": torch.as_tensor(stream.position)})
+
+    def read(made: Snapshot) -> tuple[Tensor, dict[str, Tensor]]:
+        return made.tensors["position"], {name: made.tensors[name] for name in made.tree["names"]}
+
+    position, found = parts.part(make, read, *made_of)
+    stream.position = position if position.ndim else int(position)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from entropic_rl.datasets import Dataset, load, split
 from entropic_rl.errors import ConfigError
+from entropic_rl.parts import ALONE, Parts
 from entropic_rl.robustness.balls import Box
 from entropic_rl.robustness.config import RobustnessConfig, Settings
 from entropic_rl.robustness.corruptions import corruption_curve
@@ -138,10 +139,12 @@ def train(
     data: Sample,
     *,
     on_epoch: Callable[[int, Tensor], None] | None = None,
+    parts: Parts = ALONE,
 ) -> Perceptrons:
     """Train every group on every seed; networks of one seed have the same rows, first weights and minibatches.
 
-    Ordinary and adversarial ones train one after the other; ``on_epoch`` hears the number of all epochs so far.
+    Ordinary and adversarial ones train one after the other, as ``parts``; ``on_epoch`` hears the number of all epochs
+    so far.
     """
     config, fit = settings.config, settings.fit
     n_seeds, n_rows = data.y.shape
@@ -164,7 +167,7 @@ def train(
         fitting = Fitting(network, Classification(fit.label_smoothing), fit, seeds, coefs, perturb=perturb)
         done = len(states) * fit.n_epochs
         heard = None if on_epoch is None else _counting(on_epoch, done)
-        fitting.run(table, own.repeat(len(some), 1), None, heard)
+        parts.fit(fitting, table, own.repeat(len(some), 1), None, heard)
         states.append(network.state_dict())
     return _with_state(fit, data, {name: torch.cat([state[name] for state in states]) for name in states[0]})
 
@@ -176,6 +179,7 @@ def attack(
     network: Perceptrons,
     *,
     on_eps: Callable[[int], None] | None = None,
+    parts: Parts = ALONE,
 ) -> Found:
     """Attack and corrupt the test rows of every run; rows made for the first group's other seeds are tried as well."""
     config, fit, n_seeds = settings.config, settings.fit, len(data.y)
@@ -186,6 +190,7 @@ def attack(
     curve = robustness_curve(
         network, x, y, eps=config.eps, norm=config.norm, box=data.box, config=settings.attack, surrogate=lender,
         stream=Stream(seeds, "attack"), on_eps=on_eps,
+        parts=parts,
     )  # fmt: skip
     corrupted = corruption_curve(network, x, y, config.severities, box=data.box, seeds=seeds)
     return Found(list(groups), n_seeds, curve, [masking_flags(curve, run) for run in range(len(seeds))], corrupted)

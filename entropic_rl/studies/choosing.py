@@ -108,7 +108,8 @@ def candidates_of(request: Request, problem: Problem, n: int) -> Candidates:
             own = [fits[seed][c] for seed, c in batch]
             fitting = training.Fitting(network, Classification(request.fit.label_smoothing), own, names,
                                        may_diverge=True)  # fmt: skip
-            fitting.run(table, torch.stack([rows[seed]["train"] for seed, _ in batch]), None, tell)
+            own_rows = torch.stack([rows[seed]["train"] for seed, _ in batch])
+            request.parts.fit(fitting, table, own_rows, None, tell)
             for side in _SIDES:
                 accuracy = measure(network, table, torch.stack([rows[seed][side] for seed, _ in batch]))["accuracy"]
                 found[side].append(torch.where(fitting.diverged, 0.0, accuracy).numpy())
@@ -127,7 +128,7 @@ def findings(request: Request) -> Findings:
     _check_rows(problem)
     began = time.perf_counter()
     candidates = candidates_of(request, problem, counts[-1])
-    seconds = time.perf_counter() - began
+    seconds = request.parts.seconds_before + time.perf_counter() - began
     said = {name: _scores(candidates, counts, *pair) for name, pair in _REPORTED.items()}
     flattery = {
         name: _scores(candidates, counts, *pair) - _scores(candidates, counts, pair[0], "fresh")

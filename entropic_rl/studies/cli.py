@@ -5,16 +5,22 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from entropic_rl.classifier_flags import add_run_flags, built, check_counts, chosen_settings, is_to_run
 from entropic_rl.config import jsonable, suggestion
 from entropic_rl.errors import ConfigError
 from entropic_rl.flags import Parser, add_settings
+from entropic_rl.resumable import ask
 from entropic_rl.studies.catalogue import STUDIES
 from entropic_rl.studies.config import StudyConfig
 from entropic_rl.studies.study import Request, Study, Value
 from entropic_rl.supervised.config import FitConfig
+
+if TYPE_CHECKING:
+    from entropic_rl.parts import Parts
 
 __all__ = ["study"]
 
@@ -28,12 +34,12 @@ def study(prog: str, arguments: Sequence[str]) -> int:
         raise ConfigError(
             f"study: expected one of {', '.join(STUDIES)}, got {words[0]!r}{suggestion(words[0], STUDIES)}"
         )
-    args = _parser(prog).parse(words)
-    asked = STUDIES[args.study]
-    request, settings = _request(asked, args)
-    if is_to_run(prog, args, settings):
-        _run([*prog.split(), *words], args, request, settings)
-    return 0
+    asked = ask("study", prog, words, _parser(prog).parse)
+    args = asked.args
+    request, settings = _request(STUDIES[args.study], args)
+    if not is_to_run(prog, args, settings, is_resumed=asked.is_resumed):
+        return 0
+    return asked.work(settings, partial(_run, asked.command, args, request, settings))
 
 
 def _parser(prog: str) -> Parser:
@@ -42,7 +48,8 @@ def _parser(prog: str) -> Parser:
         description="One setting of training, varied over seeds as one batch: what it does, in one picture, one table "
         "and one sentence.",
         epilog=f"example: {prog} learning-rate --data digits --values 0.001 0.01 0.1 1 --seeds 10 --out DIR   "
-        f"({prog} learning-rate --help lists every setting)",
+        f"({prog} learning-rate --help lists every setting)   {prog} --resume DIR goes on with one that was stopped or "
+        "killed",
     )
     choices = parser.add_subparsers(dest="study", required=True, metavar="STUDY", parser_class=Parser)
     for asked in STUDIES.values():
@@ -132,7 +139,9 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _run(command: Sequence[str], args: argparse.Namespace, request: Request, settings: Mapping[str, Any]) -> None:
+def _run(
+    command: Sequence[str], args: argparse.Namespace, request: Request, settings: Mapping[str, Any], parts: Parts
+) -> None:
     import torch
 
     from entropic_rl.allocation import keep_freed_memory
@@ -140,6 +149,6 @@ def _run(command: Sequence[str], args: argparse.Namespace, request: Request, set
 
     keep_freed_memory()
     torch.set_num_threads(request.num_threads)
-    found = request.study.program(request)
+    found = request.study.program(replace(request, parts=parts))
     write_report(args.out, request, found, settings, command)
     print_report(args.out, request, found)

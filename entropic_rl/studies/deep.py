@@ -50,8 +50,8 @@ def findings(request: Request) -> Findings:
         print(f"{problem.summary}; {len(jobs)} trainings", file=sys.stderr)
     began = time.perf_counter()
     with EpochProgress(sum(job.fit.n_epochs for job in jobs), request.study.name, enabled=request.progress) as bar:
-        records = train(jobs, problem, on_epoch=partial(heard, bar))
-    seconds = time.perf_counter() - began
+        records = train(jobs, problem, on_epoch=partial(heard, bar), parts=request.parts)
+    seconds = request.parts.seconds_before + time.perf_counter() - began
     results = analyse(records)
     groups = {group.value: group for group in results.groups}
     firsts = {job.value: [own for own in jobs if own.value == job.value and own.fit == job.fit] for job in jobs}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from entropic_rl.datasets import Dataset, load, split
 from entropic_rl.datasets.splits import Split
+from entropic_rl.parts import ALONE, Parts
 from entropic_rl.studies.config import StudyConfig
 from entropic_rl.supervised.config import PER_RUN, FitConfig
 from entropic_rl.supervised.fitting import Fitting, Table, n_minibatches
@@ -120,20 +121,24 @@ def batches_of(jobs: Sequence[Job], problem: Problem) -> Iterator[list[int]]:
 
 
 def train(
-    jobs: Sequence[Job], problem: Problem, *, on_epoch: Callable[[int, Tensor], None] | None = None
+    jobs: Sequence[Job],
+    problem: Problem,
+    *,
+    on_epoch: Callable[[int, Tensor], None] | None = None,
+    parts: Parts = ALONE,
 ) -> list[Record]:
     """Train all jobs and measure them, in their order.
 
     Runs of one seed begin with the same weights where they have the same layers, and see the same minibatches where
     those are of one size: values are paired. ``on_epoch`` hears how many epochs, weighted by runs, are done, and the
-    latest losses.
+    latest losses; every batch is one of the ``parts``.
     """
     found: dict[int, Record] = {}
     done = 0
     for places in batches_of(jobs, problem):
         batch = [jobs[place] for place in places]
         heard = None if on_epoch is None else _counting(on_epoch, done, len(batch))
-        found |= zip(places, _fit(batch, problem, heard), strict=True)
+        found |= zip(places, _fit(batch, problem, heard, parts), strict=True)
         done += batch[0].fit.n_epochs * len(batch)
         if on_epoch is not None:
             on_epoch(done, torch.zeros(0))
@@ -158,11 +163,13 @@ def begin(
     return fitting, Table(problem.table.x.to(dtype), problem.table.target), rows
 
 
-def _fit(batch: Sequence[Job], problem: Problem, on_epoch: Callable[[int, Tensor], None] | None) -> list[Record]:
+def _fit(
+    batch: Sequence[Job], problem: Problem, on_epoch: Callable[[int, Tensor], None] | None, parts: Parts
+) -> list[Record]:
     """Train a batch."""
     fit = batch[0].fit
     fitting, table, rows = begin(batch, problem)
-    fitting.run(table, rows["train"], rows["validation"] if fit.early_stopping else None, on_epoch)
+    parts.fit(fitting, table, rows["train"], rows["validation"] if fit.early_stopping else None, on_epoch)
     measured = {name: measure(fitting.network, table, own) for name, own in rows.items()}
     curves = torch.stack(fitting.history["loss"], 1).double().numpy()
     per_epoch = n_minibatches(rows["train"].shape[1], fit.batch_size)

@@ -16,6 +16,7 @@ from entropic_rl.compare.statistics import Estimate, bootstrap, mean
 from entropic_rl.compare.words import interval, number
 from entropic_rl.diagnostics.range_test import RangeTest, read_range
 from entropic_rl.page import Picture, Row, Table, drawn
+from entropic_rl.parts import ALONE, Parts
 from entropic_rl.plots.range_test import plot_range_test
 from entropic_rl.schedules import Schedule
 from entropic_rl.studies.experiment import Job, Problem, begin, problem_of
@@ -35,7 +36,7 @@ def findings(request: Request) -> Findings:
     """One growing rate per seed, read off and averaged."""
     problem = problem_of(request.config, range(request.seeds))
     began = time.perf_counter()
-    rates, losses = sweep(request.fit, problem, request.config.n_steps or _STEPS)
+    rates, losses = sweep(request.fit, problem, request.config.n_steps or _STEPS, request.parts)
     seconds = time.perf_counter() - began
     tests = [read_range(rates, own) for own in losses]
     found = {name: _geometric([getattr(test, name) for test in tests]) for name in ("steepest", "lowest", "diverged")}
@@ -63,14 +64,15 @@ def findings(request: Request) -> Findings:
     )
 
 
-def sweep(fit: FitConfig, problem: Problem, n_steps: int) -> tuple[Array, Array]:
+def sweep(fit: FitConfig, problem: Problem, n_steps: int, parts: Parts = ALONE) -> tuple[Array, Array]:
     """Rates ``[T]`` and losses ``[S, T]``, each before its step; as many steps as whole epochs have, at least those."""
     per_epoch = n_minibatches(problem.n_train, fit.batch_size)
     n_epochs = max(1, -(-n_steps // per_epoch))
     growing = replace(fit, learning_rate=f"exponential:{_START:g}:{_END:g}", n_epochs=n_epochs, early_stopping=False)
     losses: list[Tensor] = []
     fitting, table, rows = begin([Job("", growing, seed) for seed in problem.sides], problem, on_step=losses.append)
-    fitting.run(table, rows["train"])
+    parts.check()
+    fitting.run(table, rows["train"], on_epoch=lambda *_: parts.check())  # seconds; nothing of it is kept
     schedule, total = Schedule.parse(growing.learning_rate), n_epochs * per_epoch
     rates = np.array([schedule.at(step / total) for step in range(len(losses))])
     return rates, torch.stack(losses, 1).double().numpy()

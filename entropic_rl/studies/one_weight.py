@@ -122,6 +122,7 @@ def findings(request: Request) -> Findings:
     """Descend, and say beside each rate what the curvature says."""
     rates = np.array([_constant(value.number, value.text) for value in request.values])
     n_steps = request.config.n_steps or request.fit.n_epochs
+    request.parts.check()  # once: it is done in a moment
     began = time.perf_counter()
     problem = line(request.seeds)
     descent = descend(problem, rates, n_steps)

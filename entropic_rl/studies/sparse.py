@@ -15,6 +15,7 @@ from entropic_rl.compare.statistics import Estimate, paired_difference
 from entropic_rl.compare.words import enumeration
 from entropic_rl.errors import ConfigError
 from entropic_rl.page import Picture, Row, Table, drawn
+from entropic_rl.parts import ALONE, Parts
 from entropic_rl.plots.lines import Line, Panel, plot_lines
 from entropic_rl.streams import Stream
 from entropic_rl.studies.analysis import Group, Results, analyse, as_json, percent
@@ -45,8 +46,8 @@ def findings(request: Request) -> Findings:
     problem = problem_of(request.config, range(request.seeds))
     sparsities = [float(value.text) for value in request.values]
     began = time.perf_counter()
-    records, n_weights = prune(request.fit, problem, sparsities, n_tuning=n_epochs, l1=l1)
-    seconds = time.perf_counter() - began
+    records, n_weights = prune(request.fit, problem, sparsities, n_tuning=n_epochs, l1=l1, parts=request.parts)
+    seconds = request.parts.seconds_before + time.perf_counter() - began
     results = analyse(records)
     table = _table(results, sparsities)
     return Findings(
@@ -70,11 +71,17 @@ def findings(request: Request) -> Findings:
 
 
 def prune(
-    fit: FitConfig, problem: Problem, sparsities: Sequence[float], *, n_tuning: int, l1: float
+    fit: FitConfig,
+    problem: Problem,
+    sparsities: Sequence[float],
+    *,
+    n_tuning: int,
+    l1: float,
+    parts: Parts = ALONE,
 ) -> tuple[list[Record], int]:
     """Records by method, sparsity (percent) and seed, named ``METHOD at X %`` and ``dense``; and how many weights.
 
-    All sparsities of all seeds are one batch, a mask per run.
+    All sparsities of all seeds are one batch, a mask per run, and one of the ``parts``.
     """
     seeds = list(problem.sides)
     longer = replace(fit, n_epochs=fit.n_epochs + n_tuning)
@@ -84,7 +91,8 @@ def prune(
     many, again, long = (_jobs(own, seeds * len(sparsities)) for own in (fit, tuning, longer))
     shape = (problem.table.x.shape[1], problem.n_classes)
     dense, flat = (
-        _trained(_jobs(own, seeds), problem, Perceptrons.of(own, *shape, seeds)) for own in (fit, replace(fit, l1=l1))
+        _trained(_jobs(own, seeds), problem, Perceptrons.of(own, *shape, seeds), parts)
+        for own in (fit, replace(fit, l1=l1))
     )
 
     def pruned(network: Perceptrons) -> Pruned:
@@ -95,10 +103,10 @@ def prune(
     drawn_mask = random_mask(Stream([job.seed for job in many], "mask"), new.is_weight, shares)
     by_method: dict[str, tuple[list[Job], Network]] = {
         "one-shot": (many, pruned(dense)),
-        "fine-tuned": (many, _trained(again, problem, pruned(dense))),
+        "fine-tuned": (many, _trained(again, problem, pruned(dense), parts)),
         "one-shot after L1": (many, pruned(flat)),
-        "fine-tuned after L1": (many, _trained(again, problem, pruned(flat))),
-        "sparse from the start": (many, _trained(long, problem, Pruned(new, drawn_mask))),
+        "fine-tuned after L1": (many, _trained(again, problem, pruned(flat), parts)),
+        "sparse from the start": (many, _trained(long, problem, Pruned(new, drawn_mask), parts)),
     }
     per_epoch = n_minibatches(problem.n_train, fit.batch_size)
     once = ("one-shot", "one-shot after L1")
@@ -113,10 +121,10 @@ def _jobs(fit: FitConfig, seeds: Sequence[int]) -> list[Job]:
     return [Job("", fit, seed) for seed in seeds]
 
 
-def _trained(jobs: Sequence[Job], problem: Problem, network: _Network) -> _Network:
+def _trained(jobs: Sequence[Job], problem: Problem, network: _Network, parts: Parts) -> _Network:
     """The networks after training."""
     fitting, table, rows = begin(jobs, problem, network=network)
-    fitting.run(table, rows["train"])
+    parts.fit(fitting, table, rows["train"])
     return network
 
 

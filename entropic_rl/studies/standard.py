@@ -40,8 +40,8 @@ def findings(request: Request) -> Findings:
     began = time.perf_counter()
     total = sum(job.fit.n_epochs for job in jobs)
     with EpochProgress(total, request.study.name, enabled=request.progress) as bar:
-        records = train(jobs, problem, on_epoch=partial(heard, bar))
-    seconds = time.perf_counter() - began
+        records = train(jobs, problem, on_epoch=partial(heard, bar), parts=request.parts)
+    seconds = request.parts.seconds_before + time.perf_counter() - began
     results, tuned = analyse(records), is_tuned(request)
     setting = request.study.setting
     return Findings(

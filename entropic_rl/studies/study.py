@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from entropic_rl.parts import ALONE, Parts
 from entropic_rl.studies.config import StudyConfig
 from entropic_rl.supervised.config import FitConfig
 
@@ -44,6 +45,7 @@ class Request:
         flags: of the study's own.
         progress: whether to show it.
         num_threads: of torch.
+        parts: who trains, and may keep what comes of it.
     """
 
     study: Study
@@ -54,6 +56,7 @@ class Request:
     flags: Mapping[str, Any]
     progress: bool
     num_threads: int = 1
+    parts: Parts = ALONE
 
 
 def standard(request: Request) -> Findings:

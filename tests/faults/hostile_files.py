@@ -13,6 +13,7 @@ import zipfile
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -75,6 +76,17 @@ def broken_run(folder):
     with suppress(NumbersError):
         train_cells(agent_class("a2c"), [Cell("a2c", run, config, folder)])
     return folder / OFFENDING
+
+
+def stopped_classifiers(folder):
+    """A calibration that was stopped after an epoch, with its checkpoint."""
+    from entropic_rl.calibrate.cli import calibrate
+
+    words = f"--data wine --ent-coef 0 --seeds 1 --net-arch 4 --no-progress --out {folder}".split()
+    asked = iter([False])  # before the training
+    with mock.patch("entropic_rl.interruption.Stop.__call__", side_effect=lambda: next(asked, True)):
+        calibrate("calibrate.py", words)
+    return folder
 
 
 def sb3_file(folder):
@@ -145,6 +157,7 @@ BENIGN = {
     "evaluate": run_directory,
     "resume": stopped_run,
     "replay": broken_run,
+    "unfinished": stopped_classifiers,
     "suggest": run_directory,
     "to_sb3": run_directory,
     "cell": run_directory,
@@ -386,6 +399,20 @@ HOSTILE = [
         {"same": "nobody"}, {"tensor": "../../x"}, {"object": {}, "class": "Popen"}, {"generator": {"value": 1}},
         {"list": [{"value": 1}]}, {"value": "x"}, {"copies": [{"value": 1}]}, {"_init__": 1},
     )],
+    *[("unfinished", f"unfinished.json: {what}", replaced("unfinished.json", content), "refused")
+      for what, content in {"nested": NESTED, "a list": b"[]", "a pickle": lambda: pickle.dumps(Bomb())}.items()],
+    *[("unfinished", f"{name} {value}", said("unfinished.json", **{name: value}), "refused") for name, value in (
+        ("words", ["--data", "evil.py"]), ("words", [1]), ("words", []), ("settings", 1), ("command", "x"),
+        ("verb", []), ("config", 1), ("config", "!!python/object/apply:os.system ['touch ran']"),
+    )],
+    *[("unfinished", f"{name}: {what}", replaced(name, content), "read")
+      for name in ("manifest.json", "tree.json", "tensors.safetensors") for what, content in {
+          "nested": NESTED, "a pickle": lambda: pickle.dumps(Bomb())}.items()],
+    *[("unfinished", f"the training is {node}", checkpointed(lambda content, node=node: content["tree"].update(
+        fitting=node)), "refused") for node in ({"object": {}, "class": "Popen"}, [], {"tensor": "../../x"}, 1)],
+    ("unfinished", "made with nothing", noted(made_with=1), "refused"),
+    ("unfinished", "of another digest", noted(digest="x"), "refused"),
+    ("unfinished", "its checkpoints are a link", linked("checkpoints", ""), "refused"),
     ("from_sb3", "data is a pickle", lambda path: rezipped(path, data=pickle.dumps(Bomb())), "read"),
     ("from_sb3", "the optimizer is a pickle", lambda path: rezipped(path, policy__optimizer__pth=pickle.dumps(Bomb())),
      "read"),

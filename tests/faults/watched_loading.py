@@ -70,6 +70,16 @@ def replay(path):
     str(replay(path))
 
 
+def unfinished(path):
+    """``calibrate.py --resume DIR`` up to where it would train."""
+    from entropic_rl.calibrate.cli import calibrate
+
+    asked = iter([False])  # before the training
+    stop = mock.patch("entropic_rl.interruption.Stop.__call__", side_effect=lambda: next(asked, True))
+    with stop, mock.patch("entropic_rl.allocation.keep_freed_memory"):  # which calls the C library
+        calibrate("calibrate.py", ["--resume", str(path), "--no-progress"])
+
+
 def suggest(path):
     from entropic_rl.suggest import suggest_ent_coef
 
@@ -159,8 +169,8 @@ def learner(path):
 
 LOADERS = {
     function.__name__: function
-    for function in (evaluate, resume, replay, suggest, to_sb3, from_sb3, cell, diagnosis, comparison, settings,
-                     dataset, pool, labels, answers, curve, learner)
+    for function in (evaluate, resume, replay, unfinished, suggest, to_sb3, from_sb3, cell, diagnosis, comparison,
+                     settings, dataset, pool, labels, answers, curve, learner)
 }  # fmt: skip
 
 
