@@ -8,6 +8,7 @@ import signal
 import pytest
 
 import entropic_rl.checkpoint
+from entropic_rl import kept_parts
 from entropic_rl.cli import main
 from entropic_rl.supervised.fitting import Fitting
 
@@ -18,6 +19,7 @@ VERBS = {
     "study": f"pruning {WINE} --values 50 90 --fine-tuning 2",
     "active-learning": f"{WINE} --strategies margin --initial 12 --batch 8 --budget 36",
 }
+SAVED = {"calibrate": 1, "robustness": 3, "study": 2, "active-learning": 2}  # parts that a second life lasts for
 _WALL_CLOCK = r'"seconds(_training)?": [0-9.e-]+|[0-9.]+ s\b|(?<=in )[0-9.]+ s'
 
 
@@ -66,8 +68,17 @@ def at_epoch(monkeypatch):
     return set_up
 
 
-def killed():
-    raise _KilledError
+def die_after(n, patch):
+    """Die when so many parts have been kept."""
+    real, saved = kept_parts.save_checkpoint, []
+
+    def save(*arguments, **options):
+        real(*arguments, **options)
+        saved.append(1)
+        if len(saved) == n:
+            raise _KilledError
+
+    patch.setattr(kept_parts, "save_checkpoint", save)
 
 
 def terminated():
@@ -75,7 +86,7 @@ def terminated():
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_asked_to_stop_it_says_how_to_go_on_and_does_with_the_same_bits(verb, at_epoch, tmp_path, capfd, monkeypatch):
+def test_asked_to_stop_and_killed_later_it_goes_on_with_the_same_bits(verb, at_epoch, tmp_path, capfd, monkeypatch):
     words = VERBS[verb].split()
     (tmp_path / "once").mkdir()
     monkeypatch.chdir(tmp_path / "once")
@@ -86,6 +97,10 @@ def test_asked_to_stop_it_says_how_to_go_on_and_does_with_the_same_bits(verb, at
     assert run(verb, *words, "--out", "out") == 75
     prog = f"{verb.replace('-', '_')}.py"
     assert f"{prog}: stopped by SIGTERM; go on with: {prog} --resume out\n" in capfd.readouterr().err
+    with monkeypatch.context() as patch:
+        die_after(SAVED[verb], patch)
+        with pytest.raises(_KilledError):
+            run(verb, "--resume", "out", "--no-progress")
     assert run(verb, "--resume", "out", "--no-progress") == 0
     assert outcome(tmp_path / "twice" / "out") == outcome(tmp_path / "once" / "out")
 
@@ -198,6 +213,7 @@ def test_words_that_cannot_resume_are_refused_in_one_line(words, end, begun, cap
         "no settings": (lambda own: json.dumps(own | {"settings": 3}), "is damaged: expected words and settings"),
         "another verb": (lambda own: json.dumps(own | {"verb": "study"}), "was begun by study: expected calibrate"),
         "other words": (lambda own: json.dumps(own | {"words": [*own["words"], "--seeds", "3"]}), "other data or se"),
+        "another group": (lambda own: json.dumps(own | {"words": [*own["words"], "--wandb-group=x"]}), "other data or"),
         "other settings": (lambda own: json.dumps(own | {"settings": {}}), "other settings than these words give"),
         "unknown words": (lambda own: json.dumps(own | {"words": ["--what"]}), "unknown argument '--what'"),
     }.values(),
