@@ -165,6 +165,8 @@ def _resumed(verb: str, prog: str, words: Sequence[str], parse: Callable[[Sequen
     args = parse(stored["words"])
     if stored["config"] is not None:
         args.config = now.resume / CHECKPOINTS / _CONFIG
+        if args.config.parent.is_file():
+            raise RunDirectoryError(f"{args.config.parent} is a file: expected a folder; delete it")
         args.config.parent.mkdir(exist_ok=True)
         replace_file(args.config, stored["config"])
     args.out, args.progress = now.resume, now.progress

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 
 import pytest
@@ -224,6 +225,17 @@ def test_beginning_that_is_damaged_or_of_others_is_refused(change, end, begun, c
     assert run("calibrate", "--resume", "out", "--no-progress") == 2
     assert end in said(capfd)
     assert path.exists()
+
+
+def test_file_in_place_of_the_parts_is_refused_in_one_line(at_epoch, tmp_path, monkeypatch, capfd):
+    (tmp_path / "mine.yaml").write_text("n_epochs: 7\n")
+    monkeypatch.chdir(tmp_path)
+    at_epoch(4, terminated)
+    assert run("calibrate", *WINE.replace("--n-epochs 6", "--config mine.yaml").split(), "--out", "out") == 75
+    shutil.rmtree("out/checkpoints")
+    (tmp_path / "out" / "checkpoints").write_text("")
+    assert run("calibrate", "--resume", "out", "--no-progress") == 2
+    assert "out/checkpoints is a file: expected a folder" in said(capfd)
 
 
 def test_data_that_changed_in_between_is_refused(at_epoch, tmp_path, monkeypatch, capfd):
