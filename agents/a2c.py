@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from entropic_rl.agents.config import A2CConfig
 from entropic_rl.coefficients import Coefficients
 from entropic_rl.entropy_term import EntropyTerm
+from entropic_rl.fused import fused_update
 from entropic_rl.health import Health
 from entropic_rl.loss_parts import Part, flat, of_actor_critic, unflat
 from entropic_rl.losses import policy_gradient_loss, value_loss
@@ -36,6 +38,9 @@ from entropic_rl.reductions import masked_means
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.vector import Transition
 from entropic_rl.watching import UNWATCHED, Terms
+
+if TYPE_CHECKING:  # Numba takes a second to import
+    from entropic_rl.fused.learner import FusedUpdate
 
 __all__ = ["A2C", "A2CConfig"]
 
@@ -74,11 +79,20 @@ class A2C:
         self.health = Health(len(seeds), device=device)
         self._optimizer = RMSprop(self.policy.params.values, alpha=0.99, eps=1e-5, health=self.health)
         self.watcher = UNWATCHED
+        self._fused: FusedUpdate | None = None
         gamma = self._coefficients.at(0.0)["gamma"]
         normalizer = RewardNormalizer(len(seeds), n_envs, gamma) if config.normalize_reward else None
         self._collector = Collector(
             self.policy, config.n_steps, n_envs, seeds, normalizer, sequence_length=config.sequence_length
         )
+
+    def use_fused_kernel(self) -> None:
+        """Learn by machine code made for this network, in place of autograd.
+
+        Raises:
+            ConfigError: there is none for it; saying why.
+        """
+        self._fused = fused_update(self.policy, self._entropy, self._optimizer, self.health, config=self.config)
 
     def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``, remembered for the update."""
@@ -93,8 +107,11 @@ class A2C:
         c = self._coefficients.at(progress)
         self._entropy.coefficient.at(progress)
         samples = prepare(self._collector, self._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
-        parts, metrics = self._loss(samples, c)
-        metrics["train/grad_norm"] = self._step(samples, parts, c)
+        if self._fused is None:
+            parts, metrics = self._loss(samples, c)
+            metrics["train/grad_norm"] = self._step(samples, parts, c)
+        else:
+            metrics = self._fused(samples, c, lambda batch: self._inputs(batch, c))
         self._entropy.steer(metrics, c["learning_rate"])
         self._collector.rollout.clear()
         return {
@@ -151,6 +168,9 @@ class A2C:
         norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
         with self.watcher.step("policy", params, self._optimizer, partial(self._terms, batch, c)):
             self._optimizer.step(params.values, params.grads, c["learning_rate"])
-        seen = self._collector.rollout.seen
-        self.health.look("policy", lambda: flat(rollout=seen(), batch=batch, coefficient=c, state=self.state()))
+        self.health.look("policy", lambda: self._inputs(batch, c))
         return norm
+
+    def _inputs(self, batch: Samples, c: dict[str, Tensor]) -> dict[str, Tensor]:
+        """All that the loss is computed from."""
+        return flat(rollout=self._collector.rollout.seen(), batch=batch, coefficient=c, state=self.state())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from entropic_rl.agents.config import PPOConfig, check_batch_size
 from entropic_rl.coefficients import Coefficients
 from entropic_rl.entropy_term import EntropyTerm
+from entropic_rl.fused import fused_update
 from entropic_rl.health import Health
 from entropic_rl.loss_parts import Part, flat, of_actor_critic, unflat
 from entropic_rl.losses import clipped_surrogate_loss, clipped_value_loss, value_loss
@@ -38,6 +40,9 @@ from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
 from entropic_rl.watching import UNWATCHED, Terms
+
+if TYPE_CHECKING:  # Numba takes a second to import
+    from entropic_rl.fused.learner import FusedUpdate
 
 __all__ = ["PPO", "PPOConfig"]
 
@@ -80,11 +85,22 @@ class PPO:
         self.health = Health(len(seeds), device=device)
         self._optimizer = Adam(self.policy.params.values, eps=1e-5, health=self.health)
         self.watcher = UNWATCHED
+        self._fused: FusedUpdate | None = None
         self._minibatch_stream = Stream(seeds, "minibatch", device=device)
         gamma = self._coefficients.at(0.0)["gamma"]
         normalizer = RewardNormalizer(len(seeds), n_envs, gamma) if config.normalize_reward else None
         self._collector = Collector(
             self.policy, config.n_steps, n_envs, seeds, normalizer, sequence_length=config.sequence_length
+        )
+
+    def use_fused_kernel(self) -> None:
+        """Learn by machine code made for this network, in place of autograd.
+
+        Raises:
+            ConfigError: there is none for it; saying why.
+        """
+        self._fused = fused_update(
+            self.policy, self._entropy, self._optimizer, self.health, config=self.config, stream=self._minibatch_stream
         )
 
     def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -100,26 +116,14 @@ class PPO:
         c = self._coefficients.at(progress)
         self._entropy.coefficient.at(progress)
         samples = prepare(self._collector, self._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
-        target_kl = self.config.target_kl
-        active = torch.ones_like(c["gamma"], dtype=torch.bool)  # [R], runs that have not passed target_kl
-        history: list[dict[str, Tensor]] = []
-        counted: list[Tensor] = []
         first_order = self._minibatch_stream.position
-        for _ in range(self.config.n_epochs):
-            for batch in minibatches(samples, self.config.batch_size, self._minibatch_stream):
-                parts, metrics = self._loss(batch, c)
-                counted.append(active)
-                if target_kl is not None:
-                    active = active & (metrics["train/approx_kl"] <= 1.5 * target_kl)
-                metrics["train/grad_norm"] = self._step(batch, parts, c, None if target_kl is None else active)
-                history.append(metrics)
-            if target_kl is not None and not active.any():
-                break
+        if self._fused is None:
+            metrics = self._learn(samples, c)
+        else:
+            metrics = self._fused(samples, c, lambda batch: self._inputs(batch, c))
         # However many epochs were run: a run's next orders may not depend on when its neighbours stopped.
         self._minibatch_stream.position = first_order + self.config.n_epochs
         self._collector.rollout.clear()
-        weight = torch.stack(counted, 1)
-        metrics = {name: masked_mean(torch.stack([m[name] for m in history], 1), weight) for name in history[0]}
         self._entropy.steer(metrics, c["learning_rate"])
         return {
             **metrics,
@@ -142,6 +146,25 @@ class PPO:
         c = {name: inputs[f"coefficient.{name}"] for name in self.config.NUMBERS}
         normalize = self.config.normalize_advantage
         return of_actor_critic(self.policy, batch, lambda: self._loss(batch, c)[0], normalize=normalize)
+
+    def _learn(self, samples: Samples, c: dict[str, Tensor]) -> dict[str, Tensor]:
+        """All epochs over the samples, by autograd; means of metrics over minibatches."""
+        target_kl = self.config.target_kl
+        active = torch.ones_like(c["gamma"], dtype=torch.bool)  # [R], runs that have not passed target_kl
+        history: list[dict[str, Tensor]] = []
+        counted: list[Tensor] = []
+        for _ in range(self.config.n_epochs):
+            for batch in minibatches(samples, self.config.batch_size, self._minibatch_stream):
+                parts, metrics = self._loss(batch, c)
+                counted.append(active)
+                if target_kl is not None:
+                    active = active & (metrics["train/approx_kl"] <= 1.5 * target_kl)
+                metrics["train/grad_norm"] = self._step(batch, parts, c, None if target_kl is None else active)
+                history.append(metrics)
+            if target_kl is not None and not active.any():
+                break
+        weight = torch.stack(counted, 1)
+        return {name: masked_mean(torch.stack([m[name] for m in history], 1), weight) for name in history[0]}
 
     def _loss(self, batch: Samples, c: dict[str, Tensor]) -> tuple[LossParts, dict[str, Tensor]]:
         """The loss of each run, differentiable, and what practitioners watch, detached."""
@@ -184,6 +207,9 @@ class PPO:
         norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
         with self.watcher.step("policy", params, self._optimizer, partial(self._terms, batch, c)):
             self._optimizer.step(params.values, params.grads, c["learning_rate"], active)
-        seen = self._collector.rollout.seen
-        self.health.look("policy", lambda: flat(rollout=seen(), batch=batch, coefficient=c, state=self.state()))
+        self.health.look("policy", lambda: self._inputs(batch, c))
         return norm
+
+    def _inputs(self, batch: Samples, c: dict[str, Tensor]) -> dict[str, Tensor]:
+        """All that the loss of a minibatch is computed from."""
+        return flat(rollout=self._collector.rollout.seen(), batch=batch, coefficient=c, state=self.state())

@@ -139,6 +139,13 @@ class RunConfig:
     num_threads: Annotated[
         Count, Doc("CPU threads of torch; more than one pays only for wide networks on idle cores")
     ] = 1
+    kernel: Annotated[
+        Literal["autograd", "fused"],
+        Doc(
+            "what computes gradients: autograd, or machine code made for perceptrons on the CPU (fused; ppo and a2c), "
+            "several times faster after a compilation of about half a minute, which is kept"
+        ),
+    ] = "autograd"
     eval_episodes: Annotated[Count, Doc("episodes of each evaluation, deterministic and stochastic")] = 100
     eval_max_steps: Annotated[Count, Doc("evaluation episodes are cut off there, for envs without a time limit")] = (
         10_000

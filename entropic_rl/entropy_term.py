@@ -108,8 +108,12 @@ class EntropyTerm:
 
     def loss_coef(self, unit: Tensor) -> Tensor:
         """Weight of the bonus in a policy loss whose advantages were divided by ``unit [R]``, ``[R]``."""
-        weight = self.coefficient.value * self._loss_share
-        return torch.where(self._in_reward_units, weight / unit, weight)
+        weight, in_reward_units = self.loss_weight()
+        return torch.where(in_reward_units, weight / unit, weight)
+
+    def loss_weight(self) -> tuple[Tensor, Tensor]:
+        """The parts of :meth:`loss_coef`: the weight, and where it is divided by the unit, ``[R]`` each."""
+        return self.coefficient.value * self._loss_share, self._in_reward_units
 
     def value_coef(self, unit: Tensor) -> Tensor:
         """Weight of the bonus beside rewards that were divided by ``unit [R]``, ``[R]``."""

@@ -14,6 +14,7 @@ _PACKAGES = {
     "opencv": ("OpenCV", "entropic-rl[atari]"),
     "pyarrow": ("pyarrow", "entropic-rl[parquet]"),
     "skactiveml": ("scikit-activeml", "entropic-rl[active]"),
+    "numba": ("Numba", "entropic-rl[fast]"),
     "atari": ("ale-py", "entropic-rl[atari]"),
 }
 

@@ -59,6 +59,12 @@ class Health:
         self.stopped[run] = True
         self._any = True
 
+    def freeze(self, run: int, gradient_step: int) -> None:
+        """Freeze a run whose gradient was not finite in the step of this number; :meth:`look` comes next."""
+        self.stop(run)
+        self._found.append(run)
+        self.n_steps = gradient_step
+
     @torch.no_grad()
     def active(self, grads: Tensor, active: Tensor | None = None) -> Tensor | None:
         """Which rows may be stepped, ``[rows]`` boolean; None if all may.

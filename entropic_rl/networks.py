@@ -183,13 +183,17 @@ class MLP:
             shapes[f"{self.name}.{i}.bias"] = (1, n_out)
         return shapes
 
+    def activates(self, i: int) -> bool:
+        """Whether the activation follows layer i."""
+        return i < len(self.sizes) - 2 or self.activate_last
+
     def __call__(self, params: ParameterRows, x: Tensor) -> Tensor:
         """``x [R, B, in] -> [R, B, out]``."""
         activate = ACTIVATIONS[self.activation]
         n_layers = len(self.sizes) - 1
         for i in range(n_layers):
             x, activation = linear(x, params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"]), None
-            if i < n_layers - 1 or self.activate_last:
+            if self.activates(i):
                 x, activation = activate(x), self.activation
             params.saw(f"{self.name}.{i}", x, activation)
         return x

@@ -61,7 +61,7 @@ class Adam:
         health: Health | None = None,
     ) -> None:
         self._health = health
-        self._betas, self._eps, self._weight_decay = betas, eps, weight_decay
+        self.decay, self.eps, self._weight_decay = betas, eps, weight_decay
         self.step_count = params.new_zeros(len(params), 1)
         self.exp_avg = torch.zeros_like(params)
         self.exp_avg_sq = torch.zeros_like(params)
@@ -80,12 +80,12 @@ class Adam:
 
     def preconditioner(self) -> Tensor:
         """What the last step multiplied its mean gradients by, but for the learning rate, ``[R, P]``."""
-        corrected = self.exp_avg_sq / (1.0 - self._betas[1] ** self.step_count).clamp(min=1e-12)
-        return corrected.sqrt_().add_(self._eps).reciprocal_()
+        corrected = self.exp_avg_sq / (1.0 - self.decay[1] ** self.step_count).clamp(min=1e-12)
+        return corrected.sqrt_().add_(self.eps).reciprocal_()
 
     def _step_elementwise(self, params: Tensor, grads: Tensor, learning_rate: Tensor, active: Tensor | None) -> None:
         """Without asking the device for anything."""
-        beta1, beta2 = self._betas
+        beta1, beta2 = self.decay
         before = _snapshot(params, self, active)
         self.step_count += 1.0
         self.exp_avg.lerp_(grads, 1.0 - beta1)
@@ -93,7 +93,7 @@ class Adam:
         # lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), the bias corrections moved onto the numbers per row.
         scale = (1.0 - beta2**self.step_count).sqrt_()
         step_size = learning_rate.unsqueeze(1) * scale / (1.0 - beta1**self.step_count)
-        update = (self.exp_avg * step_size).div_(self.exp_avg_sq.sqrt().add_(scale * self._eps))
+        update = (self.exp_avg * step_size).div_(self.exp_avg_sq.sqrt().add_(scale * self.eps))
         params.sub_(update)
         _restore_inactive(params, self, active, before)
 
@@ -118,10 +118,10 @@ class Adam:
                 [],
                 step_counts,
                 lr=rate,
-                beta1=self._betas[0],
-                beta2=self._betas[1],
+                beta1=self.decay[0],
+                beta2=self.decay[1],
                 weight_decay=0.0,
-                eps=self._eps,
+                eps=self.eps,
                 amsgrad=False,
                 maximize=False,
             )
@@ -174,7 +174,7 @@ class RMSprop:
 
     def __init__(self, params: Tensor, *, alpha: float = 0.99, eps: float = 1e-5, health: Health | None = None) -> None:
         self._health = health
-        self._alpha, self._eps = alpha, eps
+        self.decay, self.eps = (0.0, alpha), eps
         self.square_avg = torch.zeros_like(params)
 
     @torch.no_grad()
@@ -182,15 +182,15 @@ class RMSprop:
         """Step ``params, grads [R, P]`` in place by ``learning_rate [R]``; rows where ``active [R]`` is False stay."""
         active = active if self._health is None else self._health.active(grads, active)
         before = _snapshot(params, self, active)
-        self.square_avg.mul_(self._alpha).addcmul_(grads, grads, value=1.0 - self._alpha)
+        self.square_avg.mul_(self.decay[1]).addcmul_(grads, grads, value=1.0 - self.decay[1])
         root = self.square_avg.rsqrt().reciprocal_()  # on CPU in a sixth of the time of sqrt, 0 included
-        update = grads * learning_rate.unsqueeze(1) / root.add_(self._eps)
+        update = grads * learning_rate.unsqueeze(1) / root.add_(self.eps)
         params.sub_(update)
         _restore_inactive(params, self, active, before)
 
     def preconditioner(self) -> Tensor:
         """What the last step multiplied its gradients by, but for the learning rate, ``[R, P]``."""
-        return self.square_avg.sqrt().add_(self._eps).reciprocal_()
+        return self.square_avg.sqrt().add_(self.eps).reciprocal_()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor needed to continue exactly."""

@@ -137,6 +137,15 @@ class ActorCritic:
         """Whether what it does depends on what it saw before."""
         return self._memory is not None
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is made of :meth:`parts` alone."""
+        return self._features is None and self._memory is None
+
+    def parts(self) -> tuple[MLP, MLP, MLP]:
+        """Trunk, which may have no layer, and actor and critic on top of it."""
+        return self._trunk, self._actor, self._critic
+
     def initial_state(self, n_envs: int) -> Tensor | None:
         """The empty memory of ``n_envs`` environments of each run, ``[R, E, n_state]``; None without memory."""
         values = self.params.values

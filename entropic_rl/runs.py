@@ -246,11 +246,21 @@ def _set_up(
             n_envs=run.n_envs,
             device=device,
         )
+        if run.kernel == "fused":
+            _use_fused_kernel(agent, run)
         diagnosis = Diagnosis(agent, cells) if run.diagnose else Undiagnosed()
         return envs, _make_meter(run, envs, action, device), agent, diagnosis
     except BaseException:
         vector_env.close()
         raise
+
+
+def _use_fused_kernel(agent: Any, run: RunConfig) -> None:
+    if run.diagnose:
+        raise ConfigError("kernel: fused shows no gradient steps, which --diagnose watches; use --kernel autograd")
+    if not hasattr(agent, "use_fused_kernel"):
+        raise ConfigError("kernel: fused serves ppo and a2c; use --kernel autograd")
+    agent.use_fused_kernel()
 
 
 def _make_meter(run: RunConfig, envs: EnvBatch, action: ActionSpec, device: torch.device) -> ExplorationMeter | None:

@@ -194,6 +194,7 @@ MAY_IMPORT = {
     "policies": CORE | MACHINERY,
     "on_policy": CORE | MACHINERY,
     "loss_parts": CORE | MACHINERY,
+    "fused": CORE | MACHINERY | {"errors", "extras", "fused"},
     "training": CORE | MACHINERY | BASE | {"interruption"},
     "evaluation": CORE | MACHINERY | BASE,
     "policy_files": CORE | MACHINERY | BASE | {"run_directory"},
@@ -230,7 +231,7 @@ MAY_IMPORT = {
     "sb3": CORE | MACHINERY | BASE | LOOP | {"agents", "runs", "sb3"},
     "testing": CORE | MACHINERY | BASE | {"agents", "environments"},
     "agents.sb3": {"sb3"},  # a door: what people who train with it import
-    "agents": CORE | MACHINERY | BASE | {"config", "agents", "user_modules"},
+    "agents": CORE | MACHINERY | BASE | {"config", "agents", "fused", "user_modules"},
     "envs": {"errors", "streams", "envs"},
     "evaluate_run": None,  # the verbs may import everything
     "cli": None,
@@ -241,11 +242,12 @@ TORCH_FREE = {
     "", "allocation", "user_modules", "conv_layers", "extras", "wrappers",
     "errors", "schedules", "families", "presets", "config", "classifier_flags", "flags", "spaces", "environments",
     "mirroring", "run_directory", "interruption", "parts", "resumable", "training_cli", "wandb_push_cli",
-    "env_checks", "env_workers",
+    "env_checks", "env_workers", "fused",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_curvature",
     "benchmarks.cli_environments",
-    "benchmarks.cli_few_labels", "benchmarks.cli_mathematics", "benchmarks.cli_robustness", "benchmarks.cli_studies",
+    "benchmarks.cli_few_labels", "benchmarks.cli_kernel", "benchmarks.cli_mathematics",
+    "benchmarks.cli_robustness", "benchmarks.cli_studies",
     "benchmarks.cli_tracking",
     "compare", "benchmarks",
     "envs", "cell", "resolve",
@@ -262,7 +264,7 @@ TORCH_FREE = {
     "datasets", "datasets.data", "datasets.label_noise", "datasets.pools", "datasets.population", "datasets.sources",
     "datasets.splits", "datasets.tables", "datasets.thinning",
 }  # fmt: skip
-HEAVY = {"torch", "sklearn", "stable_baselines3", "wandb", "matplotlib", "tensorboard", "safetensors", "scipy"}
+HEAVY = {"torch", "numba", "sklearn", "stable_baselines3", "wandb", "matplotlib", "tensorboard", "safetensors", "scipy"}
 
 
 def sources():
@@ -357,6 +359,7 @@ def test_third_parties_stay_where_they_belong(name):
     imported = {module.split(".")[0] for module in imports(SOURCES[name])}
     assert "wandb" not in imported or name == "wandb_mirror"
     assert "matplotlib" not in imported or name.split(".")[0] == "plots"
+    assert "numba" not in imported or name == "fused.compilation"
     assert "stable_baselines3" not in imported or name.split(".")[0] in ("sb3", "benchmarks")
     assert not imported & {"scripts", "tests", "agents", "envs"}
     if name in CORE:
@@ -397,6 +400,7 @@ READERS = {
     "benchmarks.side_by_side": "what a process of its own wrote",
     "benchmarks.worker": "what the process that started it says",
     "benchmarks.fake_wandb": "what Weights & Biases sends in a measurement",
+    "fused.compilation": "its own sources, for a digest of them",
     "wandb_mirror": "comparison, what the process that started it says; the record that a training of ours writes",
 }
 """Every module that reads a file or a stream: by which loaders of
@@ -482,7 +486,7 @@ def test_the_process_environment_is_read_for_a_key_and_handed_on_and_nothing_els
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
     }
     measuring = {"benchmarks.comparison", "benchmarks.side_by_side", "benchmarks.tracking"}
-    assert found == {"mirroring", "wandb_mirror", "compare.pool", *measuring}
+    assert found == {"fused.compilation", "mirroring", "wandb_mirror", "compare.pool", *measuring}
 
 
 def test_pickles_are_forbidden_wherever_numpy_could_read_them():

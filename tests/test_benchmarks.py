@@ -187,6 +187,14 @@ def test_models_and_numbers_of_labelling_sessions_are_checked(capsys):
     assert "--models: expected some of entropic" in capsys.readouterr().err
 
 
+def test_kernel_is_timed_beside_autograd(capsys):
+    assert main(["kernel", "--runs", "1", "2", "--threads", "1", "--rounds", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 thread"
+    assert [line.split("|")[1].strip() for line in lines[4:6]] == ["1", "2"]
+    assert main(["kernel", "--runs", "0"]) == 2
+
+
 def test_tracking_is_compared_with_the_untracked_training_of_its_round(monkeypatch, capsys):
     seconds = {None: [100.0, 200.0], "offline": [102.0, 202.0], "hangs": [104.0, 240.0]}
 

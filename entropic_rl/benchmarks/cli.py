@@ -16,6 +16,7 @@ from entropic_rl.benchmarks import cli_active as active
 from entropic_rl.benchmarks import cli_curvature as curvature
 from entropic_rl.benchmarks import cli_environments as environments
 from entropic_rl.benchmarks import cli_few_labels as few_labels
+from entropic_rl.benchmarks import cli_kernel as kernel
 from entropic_rl.benchmarks import cli_mathematics as mathematics
 from entropic_rl.benchmarks import cli_robustness as robustness
 from entropic_rl.benchmarks import cli_studies as studies
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     few_labels.add(choices)
     studies.add(choices)
     curvature.add(choices)
+    kernel.add(choices)
     tracking.add(choices)
     try:
         args = parser.parse(words)
@@ -254,6 +256,7 @@ _MEASUREMENTS = {
     **environments.MEASUREMENTS,
     **curvature.MEASUREMENTS,
     **few_labels.MEASUREMENTS,
+    **kernel.MEASUREMENTS,
     **mathematics.MEASUREMENTS,
     **active.MEASUREMENTS,
     **robustness.MEASUREMENTS,

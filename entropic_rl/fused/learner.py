@@ -1,0 +1,250 @@
+"""The compiled update of on-policy agents: for which it is there, and the way from tensors to it and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
+
+from entropic_rl.entropy_term import EntropyTerm
+from entropic_rl.errors import ConfigError
+from entropic_rl.fused.heads import FAMILIES, HEADS, Head
+from entropic_rl.fused.layers import ACTIVATIONS, Layer
+from entropic_rl.fused.update import METRICS, Data, Numbers, Plan, State, update_runs
+from entropic_rl.health import Health
+from entropic_rl.on_policy import Samples
+from entropic_rl.optimizers import Adam, RMSprop
+from entropic_rl.policies import ActorCritic
+from entropic_rl.streams import Stream
+
+__all__ = ["FusedUpdate"]
+
+Work = tuple[Plan, State, Data, Numbers, int]
+_NEAR_SHANNON = 1e-3  # orders this near to 1 need other formulas
+
+
+class FusedUpdate:
+    """All minibatch updates of a rollout in one call, every run on its own: the same bits whatever runs beside it.
+
+    Args:
+        policy: whose parameters are learned.
+        term: the entropy term.
+        optimizer: Adam or RMSprop of the policy's parameters.
+        health: which runs learn no more.
+        config: PPO's or A2C's settings.
+        stream: of the orders in which PPO takes samples.
+
+    Raises:
+        ConfigError: there is no such update for this device, network, head or entropy; saying which.
+    """
+
+    NO_STATE = ("_policy", "_term", "_optimizer", "_health", "_config", "_stream", "_plan")  # all of it is the agent's
+
+    def __init__(
+        self,
+        policy: ActorCritic,
+        term: EntropyTerm,
+        optimizer: Adam | RMSprop,
+        health: Health,
+        *,
+        config: Any,
+        stream: Stream | None = None,
+    ) -> None:
+        if (reason := _unfit(policy, term)) is not None:
+            raise ConfigError(f"kernel: fused serves {reason}; use --kernel autograd")
+        self._policy, self._term, self._optimizer, self._health = policy, term, optimizer, health
+        self._config, self._stream = config, stream
+        self._plan = _plan(policy, term, optimizer, config)
+
+    def __call__(
+        self, samples: Samples, c: dict[str, Tensor], inputs: Callable[[Samples], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Learn from ``samples``, and return means of metrics over minibatches, ``[R]`` each.
+
+        Args:
+            samples: N of each run.
+            c: coefficients ``[R]`` by name.
+            inputs: what :meth:`~entropic_rl.health.Health.look` is to keep of a minibatch that breaks a run.
+        """
+        n_runs, n = samples.advantage.shape
+        batch_size = min(getattr(self._config, "batch_size", n), n)
+        orders = self._orders(n_runs, n, shuffled=batch_size < n)
+        metrics, broken_at = np.empty((n_runs, len(METRICS))), np.full(n_runs, -1)
+        data, numbers = self._data(samples, orders), self._numbers(samples, c)
+        work = (self._plan, self._state(broken_at), data, numbers, batch_size)
+        with _libraries().limit(limits=1, user_api="blas"):  # their threads would be in the way of ours
+            _update_all(work, metrics, n_threads=min(torch.get_num_threads(), n_runs))
+        for run in np.flatnonzero(broken_at >= 0).tolist():
+            at = int(broken_at[run])
+            self._health.freeze(run, at)
+            self._health.look("policy", partial(_inputs_at, at, samples, orders, batch_size, inputs))
+        named = dict(zip(METRICS, torch.from_numpy(metrics).to(samples.obs.dtype).unbind(1), strict=True))
+        return {name: values for name, values in named.items() if self._tells(name)}
+
+    def _orders(self, n_runs: int, n: int, *, shuffled: bool) -> Tensor:
+        """The order of samples in each epoch, ``[R, n_epochs, N]``, as :func:`entropic_rl.on_policy.minibatches`."""
+        n_epochs = getattr(self._config, "n_epochs", 1)
+        if self._stream is None or not shuffled:
+            return torch.arange(n).expand(n_runs, n_epochs, n)
+        return torch.stack([self._stream.permutation(n) for _ in range(n_epochs)], 1)
+
+    def _tells(self, name: str) -> bool:
+        if name == "train/bonus":
+            return not self._term.family.is_shannon
+        return self._plan.is_clipped or name not in ("train/approx_kl", "train/clip_fraction")
+
+    def _state(self, broken_at: NDArray[np.int64]) -> State:
+        values, optimizer = self._policy.params.values, self._optimizer
+        unused = values.new_empty(len(values), 0)
+        mean, square, steps = unused, unused, unused
+        if isinstance(optimizer, Adam):
+            mean, square, steps = optimizer.exp_avg, optimizer.exp_avg_sq, optimizer.step_count
+        else:
+            square = optimizer.square_avg
+        frozen = self._health.stopped.numpy()
+        return State(values.numpy(), mean.numpy(), square.numpy(), steps.numpy(), frozen, broken_at)
+
+    def _data(self, samples: Samples, orders: Tensor) -> Data:
+        n_runs, n = samples.advantage.shape
+        action, nothing = samples.action.reshape(n_runs, n, -1), torch.zeros(n_runs, 0, 1)
+        return Data(
+            obs=_array(samples.obs),
+            choices=_array(nothing.long() if self._plan.is_gaussian else action),
+            numbers=_array(action if self._plan.is_gaussian else nothing),
+            log_prob=_array(samples.log_prob),
+            value=_array(samples.value),
+            advantage=_array(samples.advantage),
+            target=_array(samples.value_target),
+            valid=_array(nothing[..., 0].bool() if samples.valid is None else samples.valid),
+            mask=_array(nothing.bool() if samples.mask is None else samples.mask),
+            orders=_array(orders),
+        )
+
+    def _numbers(self, samples: Samples, c: dict[str, Tensor]) -> Numbers:
+        weight, in_reward_units = self._term.loss_weight()
+        return Numbers(
+            learning_rate=_array(c["learning_rate"]),
+            clip_range=_array(c.get("clip_range", weight)),
+            vf_coef=_array(c["vf_coef"]),
+            max_grad_norm=_array(c["max_grad_norm"]),
+            ent_coef=_array(weight),
+            in_reward_units=_array(in_reward_units),
+            reward_scale=_array(samples.reward_scale),
+        )
+
+
+def _inputs_at(
+    number: int, samples: Samples, orders: Tensor, batch_size: int, inputs: Callable[[Samples], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """What is kept of the minibatch with this number."""
+    return inputs(samples.pick(_minibatch(orders, batch_size, number)))
+
+
+def _minibatch(orders: Tensor, batch_size: int, number: int) -> Tensor:
+    """Which samples the minibatch with this number has, ``[R, B]``."""
+    parts = [part for epoch in orders.unbind(1) for part in epoch.split(batch_size, 1)]
+    return parts[number]
+
+
+def _unfit(policy: ActorCritic, term: EntropyTerm) -> str | None:
+    """What the compiled update asks for that is not so."""
+    values, family, kind = policy.params.values, term.family, policy.action.kind
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return f"float32 on the CPU, got {values.dtype} on {values.device}"
+    if not policy.is_dense:
+        return "layers of perceptrons, got a policy with features or memory"
+    if kind not in HEADS:
+        return f"{', '.join(HEADS)} heads, got a {kind} one"
+    is_ordered = not family.is_shannon and family.kind in ("tsallis", "renyi")
+    if is_ordered and not _NEAR_SHANNON <= abs(family.order - 1.0) < math.inf:
+        return f"finite orders of entropies that are not within {_NEAR_SHANNON:g} of 1, got {family}"
+    return None
+
+
+def _plan(policy: ActorCritic, term: EntropyTerm, optimizer: Adam | RMSprop, config: Any) -> Plan:
+    layers, first_row, n_units = _table(policy)
+    action, family = policy.action, term.family
+    nvec = {"categorical": (action.n_outputs,), "multi-discrete": action.nvec}.get(action.kind, ())
+    offsets = _offsets(policy)
+    head = Head(
+        nvec=np.array(nvec, dtype=np.int64),
+        family=FAMILIES.index("shannon" if family.is_shannon else family.kind),
+        order=float(family.order),
+        prior=np.array(family.prior, dtype=np.float64),
+        log_std=offsets.get("log_std", 0),
+    )
+    clip_range_vf, target_kl = getattr(config, "clip_range_vf", None), getattr(config, "target_kl", None)
+    return Plan(
+        layers=layers,
+        n_units=n_units,
+        outputs=first_row["actor"],
+        value=first_row["critic"],
+        n_outputs=action.n_outputs,
+        head=head,
+        is_gaussian=action.kind == "gaussian",
+        is_clipped=hasattr(config, "clip_range"),
+        normalize=config.normalize_advantage,
+        clip_range_vf=math.inf if clip_range_vf is None else float(clip_range_vf),
+        max_kl=math.inf if target_kl is None else 1.5 * target_kl,
+        adam=isinstance(optimizer, Adam),
+        decay=optimizer.decay,
+        eps=optimizer.eps,
+    )
+
+
+def _table(policy: ActorCritic) -> tuple[NDArray[np.int64], dict[str, int], int]:
+    """Layers in the order of the way forward, the first row of each part's outputs, and how many rows there are."""
+    offsets, first_row, n_units = _offsets(policy), {"input": 0}, policy.observation.size
+    found: list[Layer] = []
+    for part, before in zip(policy.parts(), ("input", "trunk", "trunk"), strict=True):
+        source = first_row[before]
+        for i, (n_in, n_out) in enumerate(zip(part.sizes, part.sizes[1:], strict=False)):
+            activation = part.activation if part.activates(i) else "none"
+            weight, bias = offsets[f"{part.name}.{i}.weight"], offsets[f"{part.name}.{i}.bias"]
+            found.append(Layer(weight, bias, source, n_in, n_units, n_out, ACTIVATIONS.index(activation), 0))
+            source, n_units = n_units, n_units + n_out
+        first_row[part.name] = source
+    later = [{layer.source for layer in found[i + 1 :]} for i in range(len(found))]
+    shares = [-1 if layer.source == 0 else int(layer.source in later[i]) for i, layer in enumerate(found)]
+    table = [layer._replace(shares=share) for layer, share in zip(found, shares, strict=True)]
+    return np.array(table, dtype=np.int64).reshape(-1, len(Layer._fields)), first_row, n_units
+
+
+def _offsets(policy: ActorCritic) -> dict[str, int]:
+    """Where each parameter begins in a row."""
+    sizes = [math.prod(shape) for shape in policy.params.shapes.values()]
+    return dict(zip(policy.params.shapes, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+
+
+def _update_all(work: Work, metrics: NDArray[np.float64], *, n_threads: int) -> None:
+    if n_threads == 1:
+        update_runs(*work, 0, len(metrics), metrics)
+        return
+    parts = [_threads(n_threads).submit(update_runs, *work, run, run + 1, metrics) for run in range(len(metrics))]
+    for part in parts:
+        part.result()
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Libraries of linear algebra in this process; compiled products call SciPy's."""
+    import scipy.linalg  # noqa: F401 - it has to be there to be found
+
+    return ThreadpoolController()
+
+
+@cache
+def _threads(n: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n, thread_name_prefix="fused")
+
+
+def _array(x: Tensor) -> NDArray[Any]:
+    return np.ascontiguousarray(x.detach().numpy())
