@@ -241,7 +241,7 @@ def test_the_same_comparison_gives_the_same_numbers(curves, starts):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--budget", "5"], "more than the 6 labels"),
+        (["--budget", "5"], "more labels than --initial 6"),
         (["--strategies", "magin"], "did you mean 'margin'"),
         (["--model", "svm", "--ent-coef", "0.1"], "--model entropic"),
         (["--strategies", "skactiveml:CoreSet"], "fits a scikit-learn classifier"),

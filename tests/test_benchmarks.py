@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from entropic_rl.agents import PPO, PPOConfig
-from entropic_rl.benchmarks import classifiers, few_labels, few_shot, tracking
+from entropic_rl.benchmarks import classifiers, few_labels, few_shot, guards, tracking
 from entropic_rl.benchmarks.cli import main
 from entropic_rl.benchmarks.deep_sea import MAX_EPISODES, first_successes, play, score_table, solved_in_time
 from entropic_rl.benchmarks.environments import measure, speed_table
@@ -185,6 +185,16 @@ def test_models_and_numbers_of_labelling_sessions_are_checked(capsys):
     assert main(["labelling", "--models", "svm", "forest"]) == 2
     assert main(["labelling", "--labels", "5"]) == 2
     assert "--models: expected some of entropic" in capsys.readouterr().err
+
+
+def test_guards_are_timed_beside_none(monkeypatch, capsys):
+    small = {"env": "CartPole-v1", "env_backend": "sync", "n_steps": 8, "batch_size": 8, "total_timesteps": 16}
+    monkeypatch.setattr(guards, "CASES", {"small": ("ppo", small)})
+    honest = guards.Health.active
+    assert main(["guards", "--rounds", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[2].startswith("| small | 0.")
+    assert guards.Health.active is honest
+    assert main(["guards", "--rounds", "0"]) == 2
 
 
 def test_kernel_is_timed_beside_autograd(capsys):

@@ -158,4 +158,4 @@ class ComparisonConfig:
 
     def __post_init__(self) -> None:
         if self.budget is not None and self.budget <= self.initial:
-            raise ValueError(f"budget: expected more than the {self.initial} labels to begin with, got {self.budget}")
+            raise ValueError(f"budget: expected more labels than --initial {self.initial}, got {self.budget}")

@@ -45,6 +45,8 @@ def add(choices: Any) -> None:
                              help="[CartPole-v1 LunarLander-v3 Hopper-v5]")  # fmt: skip
     checkpoints.add_argument("--steps", type=int, default=5000, metavar="N", help="env steps per round [5000]")
     checkpoints.add_argument("--rounds", type=int, default=9, metavar="N", help="measurements of each [9]")
+    guards = choices.add_parser("guards", help="what looking at every answer, number and gradient costs a training")
+    guards.add_argument("--rounds", type=int, default=7, metavar="N", help="pairs of trainings of each [7]")
     pictures = choices.add_parser("pictures", help="draw the environments and what randomness does in them")
     pictures.add_argument("--envs", nargs="*", metavar="ID", default=[], help="[all that are batched]")
     pictures.add_argument("--out", type=Path, default=Path("docs/images"), metavar="DIR", help="[docs/images]")
@@ -134,9 +136,24 @@ def _checkpoints(args: Namespace) -> int:
     return 0
 
 
+def _guards(args: Namespace) -> int:
+    import torch
+
+    from entropic_rl.benchmarks.guards import CASES, guard_row
+
+    if args.rounds < 1:
+        raise ConfigError(f"--rounds: expected at least 1, got {args.rounds}")
+    torch.set_num_threads(1)
+    print("| training | CPU seconds without | guards add (range) |\n| --- | --- | --- |")
+    for name, (agent, settings) in CASES.items():
+        print("|", " | ".join([name, *guard_row(agent, settings, args.rounds)]), "|", flush=True)
+    return 0
+
+
 MEASUREMENTS = {
     "environments": _environments,
     "deepsea": _deep_sea,
     "pictures": _pictures,
     "checkpoints": _checkpoints,
+    "guards": _guards,
 }
