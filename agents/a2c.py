@@ -18,14 +18,14 @@ from torch import Tensor
 
 from entropic_rl.agents.config import A2CConfig
 from entropic_rl.coefficients import Coefficients
+from entropic_rl.collector import Collector
 from entropic_rl.entropy_term import EntropyTerm
-from entropic_rl.fused import fused_update
+from entropic_rl.fused import fused_rollout, fused_update
 from entropic_rl.health import Health
 from entropic_rl.loss_parts import Part, flat, of_actor_critic, unflat
 from entropic_rl.losses import policy_gradient_loss, value_loss
 from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.on_policy import (
-    Collector,
     LossParts,
     Samples,
     normalize_advantage,
@@ -36,10 +36,11 @@ from entropic_rl.optimizers import RMSprop, clip_grad_norm_
 from entropic_rl.policies import ActorCritic, NetworkConfig
 from entropic_rl.reductions import masked_means
 from entropic_rl.spaces import ActionSpec, ObservationSpec
-from entropic_rl.vector import Transition
+from entropic_rl.vector import EnvBatch, Transition
 from entropic_rl.watching import UNWATCHED, Terms
 
 if TYPE_CHECKING:  # Numba takes a second to import
+    from entropic_rl.fused.collecting import FusedRollout
     from entropic_rl.fused.learner import FusedUpdate
 
 __all__ = ["A2C", "A2CConfig"]
@@ -80,19 +81,21 @@ class A2C:
         self._optimizer = RMSprop(self.policy.params.values, alpha=0.99, eps=1e-5, health=self.health)
         self.watcher = UNWATCHED
         self._fused: FusedUpdate | None = None
+        self.roll: FusedRollout | None = None
         gamma = self._coefficients.at(0.0)["gamma"]
         normalizer = RewardNormalizer(len(seeds), n_envs, gamma) if config.normalize_reward else None
         self._collector = Collector(
             self.policy, config.n_steps, n_envs, seeds, normalizer, sequence_length=config.sequence_length
         )
 
-    def use_fused_kernel(self) -> None:
-        """Learn by machine code made for this network, in place of autograd.
+    def use_fused_kernel(self, envs: EnvBatch | None = None) -> None:
+        """Act and learn by machine code made for this network, and roll through ``envs`` by it where that is possible.
 
         Raises:
             ConfigError: there is none for it; saying why.
         """
         self._fused = fused_update(self.policy, self._entropy, self._optimizer, self.health, config=self.config)
+        self.roll = fused_rollout(self._collector, envs)
 
     def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions ``[R, E, *event]`` for raw observations ``[R, E, D]``, remembered for the update."""

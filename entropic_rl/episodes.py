@@ -19,6 +19,8 @@ class Episodes:
         device: where the counting is done.
 
     Attributes:
+        success_return: the same.
+        n_steps: env steps of each run so far.
         n_finished: ``[R]``, finished episodes.
         n_succeeded: ``[R]``, those of them that were successes.
         first_success: ``[R]``, env steps of the run at the end of its first success; -1 before.
@@ -33,7 +35,7 @@ class Episodes:
         success_return: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self._success_return, self._n_envs, self._n_steps = success_return, n_envs, 0
+        self.success_return, self.n_steps, self._n_envs = success_return, 0, n_envs
         self._return = torch.zeros(n_runs, n_envs, dtype=torch.float64, device=device)
         self._length = torch.zeros(n_runs, n_envs, dtype=torch.int64, device=device)
         # One place more than the window: what is not kept is written there.
@@ -56,15 +58,15 @@ class Episodes:
             ended: boolean; None if no episode ended.
             valid: boolean, False where nothing was done but a reset; None if all are True.
         """
-        self._n_steps += self._n_envs
+        self.n_steps += self._n_envs
         self._return += reward if valid is None else reward * valid
         self._length += 1 if valid is None else valid
         if ended is None:
             return
-        if self._success_return is not None:
-            successes = (ended & (self._return >= self._success_return)).sum(1)
+        if self.success_return is not None:
+            successes = (ended & (self._return >= self.success_return)).sum(1)
             self.n_succeeded += successes
-            self.first_success.masked_fill_((successes > 0) & (self.first_success < 0), self._n_steps)
+            self.first_success.masked_fill_((successes > 0) & (self.first_success < 0), self.n_steps)
         window = self._returns.shape[1] - 1
         rank = ended.cumsum(1)  # among the episodes that ended now, from 1
         kept = ended & (rank > rank[:, -1:] - window)
@@ -74,6 +76,20 @@ class Episodes:
         self.n_finished += rank[:, -1]
         self._return.masked_fill_(ended, 0.0)
         self._length.masked_fill_(ended, 0)
+
+    def counters(self) -> tuple[Tensor, ...]:
+        """What a step changes, to be changed in place by whoever makes steps elsewhere; :meth:`moved` comes next.
+
+        Returns:
+            Return and length so far ``[R, E]``; those of finished episodes ``[R, window + 1]``, the n-th at place
+            n modulo ``window``; ``n_finished``, ``n_succeeded`` and ``first_success``.
+        """
+        finished = (self._returns, self._lengths, self.n_finished, self.n_succeeded, self.first_success)
+        return self._return, self._length, *finished
+
+    def moved(self, n_steps: int) -> None:
+        """So many steps of every environment were made elsewhere."""
+        self.n_steps += n_steps * self._n_envs
 
     def recent(self) -> list[tuple[list[float], list[int]]]:
         """Per run the returns and lengths of its latest finished episodes, oldest first."""

@@ -16,6 +16,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from entropic_rl.buffers import Rollout
 from entropic_rl.errors import EnvError
 from entropic_rl.spaces import ActionSpec
 from entropic_rl.user_modules import import_user_module
@@ -140,26 +141,40 @@ class ExplorationMeter:
         self.first_visit = torch.full((n_runs, n), -1, dtype=torch.int64, device=device)
         self.first_reward = torch.full((n_runs,), -1, dtype=torch.int64, device=device)
         self._n_steps = 0  # of each environment
-        self._met: list[tuple[int, Tensor, Tensor | None]] = []  # (steps, observations [R, E, D], which count)
+        self._met: list[tuple[list[int], Tensor, Tensor | None]] = []  # (steps, observations [K, R, E, D], which count)
+        self._n_remembered = 0  # numbers of these observations
         self._met_before = False  # whether the first cell numbers were checked
         self._rewards: list[Tensor] = []
         self._actions: list[tuple[Tensor, Tensor | None]] = []
 
     def begin(self, obs: Tensor) -> None:
         """The first observations ``[R, E, D]``."""
-        self._meet(obs, None)
+        self._meet([0], obs.unsqueeze(0), None)
 
     def observe(self, action: Tensor, transition: Transition) -> None:
         """One step: actions ``[R, E, *event]`` as the agent gave them, and the answer."""
         self._n_steps += 1
         valid = transition.valid
-        self._actions.append((action, valid))
-        reward = transition.reward
-        self._rewards.append(reward.clone() if valid is None else reward * valid)  # the env may reuse its own
+        self._actions.append((action.unsqueeze(0), None if valid is None else valid.unsqueeze(0)))
+        reward = transition.reward  # the env may reuse its own
+        self._rewards.append((reward.clone() if valid is None else reward * valid).unsqueeze(0))
         if transition.final_obs is not None:
-            self._meet(transition.final_obs, transition.terminated | transition.truncated)
+            ended = transition.terminated | transition.truncated
+            self._meet([self._n_steps], transition.final_obs.unsqueeze(0), ended.unsqueeze(0))
         next_valid = transition.next_valid  # in NEXT_STEP mode the final observation comes again as the next one
-        self._meet(transition.next_obs, next_valid)
+        counts = None if next_valid is None else next_valid.unsqueeze(0)
+        self._meet([self._n_steps], transition.next_obs.unsqueeze(0), counts)
+
+    def observe_rollout(self, rollout: Rollout) -> None:
+        """All steps of a full rollout of raw observations, in none of which an environment did nothing but reset."""
+        first, n_steps = self._n_steps, len(rollout.reward)
+        self._n_steps += n_steps
+        self._actions.append((rollout.action.clone(), None))
+        self._rewards.append(rollout.reward.clone())
+        if rollout.cut_obs:
+            times, ended, final_obs = zip(*rollout.cut_obs, strict=True)
+            self._meet([first + t + 1 for t in times], torch.stack(final_obs), torch.stack(ended))
+        self._meet([*range(first + 1, self._n_steps + 1)], rollout.obs[1:], None)
 
     def read(self) -> dict[str, Tensor]:
         """Metrics ``[R]`` of the training so far, and of the actions since the last reading.
@@ -186,18 +201,20 @@ class ExplorationMeter:
         metrics["explore/first_reward"] = censored(self.first_reward)
         return metrics
 
-    def _meet(self, obs: Tensor, counts: Tensor | None) -> None:
+    def _meet(self, steps: list[int], obs: Tensor, counts: Tensor | None) -> None:
+        """Observations ``[K, R, E, D]`` after so many steps of each environment, and which of them count."""
         if self.cells is None:
             return
         obs = obs[..., -(obs.shape[-1] // self._frames) :]  # the latest of those side by side
-        self._met.append((self._n_steps, obs.clone(), counts))
-        if len(self._met) * obs.numel() > _REMEMBERED:
+        self._met.append((steps, obs.clone(), counts))
+        self._n_remembered += obs.numel()
+        if self._n_remembered > _REMEMBERED:
             self._count_visits()
 
     def _count_rewards(self) -> None:
         if not self._rewards:
             return
-        rewarded = (torch.stack(self._rewards) > 0).any(2)  # [T, R]
+        rewarded = (torch.cat(self._rewards) > 0).any(2)  # [T, R]
         first = self._n_steps - len(rewarded) + 1 + rewarded.to(torch.int8).argmax(0)
         found = rewarded.any(0) & (self.first_reward < 0)
         self.first_reward = torch.where(found, first * self._n_envs, self.first_reward)
@@ -207,14 +224,15 @@ class ExplorationMeter:
         """Add up the states met since the last reading."""
         if self.cells is None or not self._met:
             return
-        cell = self.cells.index(torch.stack([obs for _, obs, _ in self._met], 1)).flatten(1)  # [R, T * E]
+        seen = torch.cat([obs for _, obs, _ in self._met]).transpose(0, 1)
+        cell = self.cells.index(seen).flatten(1)  # [R, T * E]
         if not self._met_before:
             self._met_before = True
             low, high = (int(bound) for bound in cell.aminmax())
             if cell.is_floating_point() or low < 0 or high >= self.cells.n:
                 raise EnvError(f"--coverage: expected whole cell numbers below {self.cells.n}, got {low} to {high}")
-        weight = self._weights([counts for _, _, counts in self._met], cell.device).to(torch.int64)
-        steps = torch.tensor([steps * self._n_envs for steps, _, _ in self._met], device=cell.device)
+        weight = self._weights([(len(steps), counts) for steps, _, counts in self._met], cell.device).to(torch.int64)
+        steps = torch.tensor([n * self._n_envs for steps, _, _ in self._met for n in steps], device=cell.device)
         steps = steps.repeat_interleave(self._n_envs).expand(len(cell), -1)
         new = self.visits == 0
         self.visits.scatter_add_(1, cell, weight)
@@ -222,17 +240,18 @@ class ExplorationMeter:
         steps = steps.masked_fill(weight == 0, never)
         earliest = torch.full_like(self.first_visit, never).scatter_reduce_(1, cell, steps, "amin")
         self.first_visit = torch.where(new & (earliest < never), earliest, self.first_visit)
-        self._met = []
+        self._met, self._n_remembered = [], 0
 
-    def _weights(self, masks: list[Tensor | None], device: torch.device) -> Tensor:
-        """Boolean masks ``[R, E]``, or None for all, as ``[R, T * E]``."""
+    def _weights(self, masks: list[tuple[int, Tensor | None]], device: torch.device) -> Tensor:
+        """Boolean masks ``[K, R, E]`` with their K, None for all, as ``[R, T * E]``."""
         everything = torch.ones(len(self.first_reward), self._n_envs, dtype=torch.bool, device=device)
-        return torch.stack([everything if mask is None else mask for mask in masks], 1).flatten(1)
+        parts = [everything.expand(n, -1, -1) if mask is None else mask for n, mask in masks]
+        return torch.cat(parts).transpose(0, 1).flatten(1)
 
     def _action_entropy(self) -> Tensor:
         """Of the actions since the last reading."""
-        action = torch.stack([a for a, _ in self._actions], 1).flatten(1, 2)  # [R, T * E, *event]
-        weight = self._weights([valid for _, valid in self._actions], action.device)
+        action = torch.cat([a for a, _ in self._actions]).transpose(0, 1).flatten(1, 2)  # [R, T * E, *event]
+        weight = self._weights([(len(a), valid) for a, valid in self._actions], action.device)
         self._actions = []
         kind = self._action.kind
         if kind == "categorical":

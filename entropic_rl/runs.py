@@ -247,7 +247,7 @@ def _set_up(
             device=device,
         )
         if run.kernel == "fused":
-            _use_fused_kernel(agent, run)
+            _use_fused_kernel(agent, envs, run)
         diagnosis = Diagnosis(agent, cells) if run.diagnose else Undiagnosed()
         return envs, _make_meter(run, envs, action, device), agent, diagnosis
     except BaseException:
@@ -255,12 +255,12 @@ def _set_up(
         raise
 
 
-def _use_fused_kernel(agent: Any, run: RunConfig) -> None:
+def _use_fused_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> None:
     if run.diagnose:
         raise ConfigError("kernel: fused shows no gradient steps, which --diagnose watches; use --kernel autograd")
     if not hasattr(agent, "use_fused_kernel"):
         raise ConfigError("kernel: fused serves ppo and a2c; use --kernel autograd")
-    agent.use_fused_kernel()
+    agent.use_fused_kernel(envs)
 
 
 def _make_meter(run: RunConfig, envs: EnvBatch, action: ActionSpec, device: torch.device) -> ExplorationMeter | None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from entropic_rl.buffers import Rollout
 from entropic_rl.episodes import Episodes
 from entropic_rl.errors import NumbersError
 from entropic_rl.exploration import ExplorationMeter, censored
@@ -146,7 +147,11 @@ class Training:
     def _update(self) -> dict[str, Tensor]:
         """The rest of a rollout, and what is learned from it."""
         while self._n_collected < self.agent.steps_per_update:
-            self._step()
+            roll = getattr(self.agent, "roll", None)
+            if roll is None or self._n_collected > 0:
+                self._step()
+            else:
+                self._roll(roll)
             if self._should_stop is not None and self._should_stop():
                 raise Stopped
         self._n_collected = 0
@@ -159,6 +164,13 @@ class Training:
         self.n_updates += 1
         self._check_health(metrics)
         return metrics
+
+    def _roll(self, roll: Callable[[Tensor], Rollout]) -> None:
+        """A whole rollout at once, by an agent that can."""
+        rollout = roll(self._obs)
+        if self._meter is not None:
+            self._meter.observe_rollout(rollout)
+        self._obs, self._n_collected = rollout.obs[-1], self.agent.steps_per_update
 
     def _step(self) -> None:
         action = self.agent.act(self._obs, self._envs.mask)

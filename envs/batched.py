@@ -175,6 +175,26 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self.state = state
         return obs, reward, terminated, truncated, info
 
+    @property
+    def age(self) -> Tensor:
+        """``[N]``, steps of the episodes so far."""
+        return self._age
+
+    @property
+    def draws(self) -> Draws:
+        """Random numbers to come.
+
+        Raises:
+            EnvError: not reset yet.
+        """
+        if self._draws is None:
+            raise EnvError("step before reset: call reset(seed=...) first")
+        return self._draws
+
+    def moved(self, state: Tensor) -> None:
+        """The copies were stepped elsewhere, to ``state [S, N]``, with ages and draws in place."""
+        self.state, self._next_look = state, 0
+
     def render(self) -> tuple[np.ndarray, ...] | None:
         """A picture of every copy; None without ``render_mode``."""
         if self.render_mode is None:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from entropic_rl.envs.dynamics import Dynamics
 from entropic_rl.streams import Stream
 
-__all__ = ["Draws"]
+__all__ = ["Ahead", "Draws"]
 
 _EPISODES_AHEAD = 64
 _STEPS_AHEAD = 64
+
+
+class Ahead(NamedTuple):
+    """Random numbers of N copies that are made already.
+
+    Attributes:
+        starts: ``[S, N * K]``, first states of the next K episodes of each copy.
+        next: ``[N]``, which of them comes next; moved on in place where an episode begins.
+        last: ``[N]``, the last one of the copy's own, which may not be begun with; -1 if all episodes begin alike.
+        u: ``[T, n_step_draws, N]``, uniform numbers of the next T steps.
+    """
+
+    starts: Tensor
+    next: Tensor
+    last: Tensor
+    u: Tensor
 
 
 class Draws:
@@ -84,6 +102,28 @@ class Draws:
             column = self._next.index_select(0, which) + 1
             self._next.index_copy_(0, which, column)
             self.fresh.index_copy_(1, which, self._table.index_select(1, column))
+
+    def refill(self) -> None:
+        """Make first states ahead of every copy's episode again."""
+        self._episode = self._episode + (self._next - self._first)
+        self._fill_table()
+
+    def ahead(self) -> Ahead:
+        """What is made already, for whoever steps the copies; :meth:`used` tells what became of it."""
+        if self._dynamics.n_step_draws and self._n_used == len(self._drawn):
+            self.step_numbers()
+            self._n_used = 0
+        last = self._first + (self._episodes_ahead - 1)
+        if self._dynamics.n_start_draws == 0:
+            last = torch.full_like(last, -1)
+        return Ahead(self._table, self._next, last, self._drawn[self._n_used :])
+
+    def used(self, n_steps: int) -> None:
+        """Copies were stepped ``n_steps`` times, and begun with the states before ``next``."""
+        self._n_used += n_steps if self._dynamics.n_step_draws else 0
+        if self._dynamics.n_start_draws:
+            self._n_sure = self._episodes_ahead - 1 - int((self._next - self._first).max())
+            self.fresh = self._table.gather(1, self._next.expand(len(self._table), -1))
 
     def step_numbers(self) -> Tensor:
         """Uniform numbers ``[n_step_draws, N]`` of the step to come."""

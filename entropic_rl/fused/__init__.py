@@ -1,4 +1,4 @@
-"""The update of actor-critics on the CPU as machine code: one function for all minibatches of a run.
+"""Actor-critics on the CPU as machine code: all minibatches of a run in one function, and whole rollouts.
 
 Numba, which makes it, is only imported once somebody asks for it.
 """
@@ -11,9 +11,12 @@ from entropic_rl.errors import ConfigError
 from entropic_rl.extras import missing_package
 
 if TYPE_CHECKING:
+    from entropic_rl.collector import Collector
+    from entropic_rl.fused.collecting import FusedRollout
     from entropic_rl.fused.learner import FusedUpdate
+    from entropic_rl.vector import EnvBatch
 
-__all__ = ["fused_update"]
+__all__ = ["fused_rollout", "fused_update"]
 
 
 def fused_update(*arguments: Any, **settings: Any) -> FusedUpdate:
@@ -29,3 +32,11 @@ def fused_update(*arguments: Any, **settings: Any) -> FusedUpdate:
             raise
         raise ConfigError(f"kernel: fused needs {package}") from None
     return FusedUpdate(*arguments, **settings)
+
+
+def fused_rollout(collector: Collector, envs: EnvBatch | None) -> FusedRollout | None:
+    """Whole rollouts in ``envs`` by machine code, None where there are none; the collector acts by it in any case."""
+    from entropic_rl.fused.collecting import FusedActor, fused_rollout
+
+    collector.actor = FusedActor(collector.policy)
+    return None if envs is None else fused_rollout(collector, envs)

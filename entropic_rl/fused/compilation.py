@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Booleans", "Floats", "Floats64", "Integers", "cache_directory", "compiled"]
+__all__ = ["Booleans", "Floats", "Floats64", "Integers", "cache_directory", "called_by_pointer", "compiled"]
 
 Floats = NDArray[np.float32]
 Floats64 = NDArray[np.float64]
@@ -26,12 +27,23 @@ _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 def compiled(function: Function) -> Function:
     """``function`` as machine code, which releases the GIL; compiled at its first call, and kept for all later ones."""
+    return _kept(numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST), function)
+
+
+def called_by_pointer(signature: Any) -> Callable[[Function], Function]:
+    """``function`` as machine code that other compiled functions call without knowing it; arithmetic as it is written.
+
+    It is compiled at once, and kept.
+    """
+    return partial(_kept, numba.cfunc(signature, cache=True, nopython=True, error_model="numpy"))
+
+
+def _kept(compile_: Callable[[Function], Function], function: Function) -> Function:
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(cache_directory())
     try:
-        made: Function = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)(function)
+        return compile_(function)
     finally:
         numba.config.CACHE_DIR = before
-    return made
 
 
 def cache_directory() -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 
 from entropic_rl.fused.compilation import Floats, Integers, compiled
 
-__all__ = ["ACTIVATIONS", "Layer", "backward", "forward"]
+__all__ = ["ACTIVATIONS", "Layer", "activate", "backward", "forward"]
 
 
 ACTIVATIONS = ("none", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid")
@@ -72,7 +72,7 @@ def forward(layers: Integers, params: Floats, units: Floats, slopes: Floats) -> 
                     scale = w[k, j]
                     for b in range(y.shape[1]):
                         y[j, b] += scale * x[k, b]
-        _activate(activation, y.reshape(-1), slopes[target : target + n_out].reshape(-1))
+        activate(activation, y.reshape(-1), slopes[target : target + n_out].reshape(-1))
 
 
 @compiled
@@ -136,7 +136,7 @@ def _to_inputs(w: Floats, dy: Floats, dx: Floats, spare: Floats, is_wide: bool, 
 
 
 @compiled
-def _activate(kind: int, y: Floats, slope: Floats) -> None:  # noqa: PLR0912 - one branch per activation
+def activate(kind: int, y: Floats, slope: Floats) -> None:  # noqa: PLR0912 - one branch per activation
     """An activation in place, and its derivative."""
     one, half = _ONE, np.float32(0.5)
     if kind == _TANH:

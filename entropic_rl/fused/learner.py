@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any
 
@@ -16,8 +15,8 @@ from torch import Tensor
 
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.errors import ConfigError
-from entropic_rl.fused.heads import FAMILIES, HEADS, Head
-from entropic_rl.fused.layers import ACTIVATIONS, Layer
+from entropic_rl.fused.heads import FAMILIES, Head
+from entropic_rl.fused.tables import choices_of, layer_table, on_threads, parameter_offsets, unfit
 from entropic_rl.fused.update import METRICS, Data, Numbers, Plan, State, update_runs
 from entropic_rl.health import Health
 from entropic_rl.on_policy import Samples
@@ -81,7 +80,7 @@ class FusedUpdate:
         data, numbers = self._data(samples, orders), self._numbers(samples, c)
         work = (self._plan, self._state(broken_at), data, numbers, batch_size)
         with _libraries().limit(limits=1, user_api="blas"):  # their threads would be in the way of ours
-            _update_all(work, metrics, n_threads=min(torch.get_num_threads(), n_runs))
+            on_threads(partial(update_runs, *work, metrics), n_runs)
         for run in np.flatnonzero(broken_at >= 0).tolist():
             at = int(broken_at[run])
             self._health.freeze(run, at)
@@ -156,30 +155,22 @@ def _minibatch(orders: Tensor, batch_size: int, number: int) -> Tensor:
 
 def _unfit(policy: ActorCritic, term: EntropyTerm) -> str | None:
     """What the compiled update asks for that is not so."""
-    values, family, kind = policy.params.values, term.family, policy.action.kind
-    if values.device.type != "cpu" or values.dtype != torch.float32:
-        return f"float32 on the CPU, got {values.dtype} on {values.device}"
-    if not policy.is_dense:
-        return "layers of perceptrons, got a policy with features or memory"
-    if kind not in HEADS:
-        return f"{', '.join(HEADS)} heads, got a {kind} one"
+    family = term.family
     is_ordered = not family.is_shannon and family.kind in ("tsallis", "renyi")
     if is_ordered and not _NEAR_SHANNON <= abs(family.order - 1.0) < math.inf:
         return f"finite orders of entropies that are not within {_NEAR_SHANNON:g} of 1, got {family}"
-    return None
+    return unfit(policy)
 
 
 def _plan(policy: ActorCritic, term: EntropyTerm, optimizer: Adam | RMSprop, config: Any) -> Plan:
-    layers, first_row, n_units = _table(policy)
+    layers, first_row, n_units = layer_table(policy)
     action, family = policy.action, term.family
-    nvec = {"categorical": (action.n_outputs,), "multi-discrete": action.nvec}.get(action.kind, ())
-    offsets = _offsets(policy)
     head = Head(
-        nvec=np.array(nvec, dtype=np.int64),
+        nvec=choices_of(policy),
         family=FAMILIES.index("shannon" if family.is_shannon else family.kind),
         order=float(family.order),
         prior=np.array(family.prior, dtype=np.float64),
-        log_std=offsets.get("log_std", 0),
+        log_std=parameter_offsets(policy).get("log_std", 0),
     )
     clip_range_vf, target_kl = getattr(config, "clip_range_vf", None), getattr(config, "target_kl", None)
     return Plan(
@@ -200,50 +191,12 @@ def _plan(policy: ActorCritic, term: EntropyTerm, optimizer: Adam | RMSprop, con
     )
 
 
-def _table(policy: ActorCritic) -> tuple[NDArray[np.int64], dict[str, int], int]:
-    """Layers in the order of the way forward, the first row of each part's outputs, and how many rows there are."""
-    offsets, first_row, n_units = _offsets(policy), {"input": 0}, policy.observation.size
-    found: list[Layer] = []
-    for part, before in zip(policy.parts(), ("input", "trunk", "trunk"), strict=True):
-        source = first_row[before]
-        for i, (n_in, n_out) in enumerate(zip(part.sizes, part.sizes[1:], strict=False)):
-            activation = part.activation if part.activates(i) else "none"
-            weight, bias = offsets[f"{part.name}.{i}.weight"], offsets[f"{part.name}.{i}.bias"]
-            found.append(Layer(weight, bias, source, n_in, n_units, n_out, ACTIVATIONS.index(activation), 0))
-            source, n_units = n_units, n_units + n_out
-        first_row[part.name] = source
-    later = [{layer.source for layer in found[i + 1 :]} for i in range(len(found))]
-    shares = [-1 if layer.source == 0 else int(layer.source in later[i]) for i, layer in enumerate(found)]
-    table = [layer._replace(shares=share) for layer, share in zip(found, shares, strict=True)]
-    return np.array(table, dtype=np.int64).reshape(-1, len(Layer._fields)), first_row, n_units
-
-
-def _offsets(policy: ActorCritic) -> dict[str, int]:
-    """Where each parameter begins in a row."""
-    sizes = [math.prod(shape) for shape in policy.params.shapes.values()]
-    return dict(zip(policy.params.shapes, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
-
-
-def _update_all(work: Work, metrics: NDArray[np.float64], *, n_threads: int) -> None:
-    if n_threads == 1:
-        update_runs(*work, 0, len(metrics), metrics)
-        return
-    parts = [_threads(n_threads).submit(update_runs, *work, run, run + 1, metrics) for run in range(len(metrics))]
-    for part in parts:
-        part.result()
-
-
 @cache
 def _libraries() -> ThreadpoolController:
     """Libraries of linear algebra in this process; compiled products call SciPy's."""
     import scipy.linalg  # noqa: F401 - it has to be there to be found
 
     return ThreadpoolController()
-
-
-@cache
-def _threads(n: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n, thread_name_prefix="fused")
 
 
 def _array(x: Tensor) -> NDArray[Any]:

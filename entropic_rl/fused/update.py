@@ -145,7 +145,7 @@ class Scratch(NamedTuple):
 
 @compiled
 def update_runs(
-    plan: Plan, state: State, data: Data, numbers: Numbers, batch_size: int, start: int, stop: int, metrics: Floats64
+    plan: Plan, state: State, data: Data, numbers: Numbers, batch_size: int, metrics: Floats64, start: int, stop: int
 ) -> None:
     """Update runs ``start`` to ``stop``; ``metrics [R, M]`` are means over the minibatches that counted."""
     n, scratch = data.obs.shape[1], _scratch(plan, state.params.shape[1], min(_TILE, batch_size))

@@ -11,12 +11,13 @@ import torch
 
 from entropic_rl.agents.config import A2CConfig, PPOConfig, action_head
 from entropic_rl.cell import Cell
+from entropic_rl.collector import Collector
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.environments import import_gym_packages, make_vector_env
 from entropic_rl.errors import ConfigError
 from entropic_rl.losses import policy_gradient_loss
 from entropic_rl.normalization import RewardNormalizer
-from entropic_rl.on_policy import Collector, Samples, minibatches, normalize_advantage, prepare
+from entropic_rl.on_policy import Samples, minibatches, normalize_advantage, prepare
 from entropic_rl.policies import ActorCritic
 from entropic_rl.policy_files import load_policy
 from entropic_rl.reductions import masked_mean
