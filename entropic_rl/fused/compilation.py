@@ -11,9 +11,23 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["Booleans", "Floats", "Floats64", "Integers", "cache_directory", "called_by_pointer", "compiled"]
+__all__ = [
+    "Booleans",
+    "Floats",
+    "Floats64",
+    "Integers",
+    "bits_of",
+    "cache_directory",
+    "called_by_pointer",
+    "compiled",
+    "compiled_exactly",
+    "from_bits",
+]
 
 Floats = NDArray[np.float32]
 Floats64 = NDArray[np.float64]
@@ -30,6 +44,17 @@ def compiled(function: Function) -> Function:
     return _kept(numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST), function)
 
 
+def compiled_exactly(function: Function) -> Function:
+    """The same, with arithmetic as it is written."""
+    options = {
+        "nogil": True,
+        "cache": True,
+        "error_model": "numpy",
+        "fastmath": False,
+    }  # else a caller's are taken over
+    return _kept(numba.njit(**options), function)
+
+
 def called_by_pointer(signature: Any) -> Callable[[Function], Function]:
     """``function`` as machine code that other compiled functions call without knowing it; arithmetic as it is written.
 
@@ -44,6 +69,22 @@ def _kept(compile_: Callable[[Function], Function], function: Function) -> Funct
         return compile_(function)
     finally:
         numba.config.CACHE_DIR = before
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bits_of(typing_context: Any, x: Any) -> Any:
+    """The 64 bits of a float64, as an integer."""
+    return types.int64(types.float64), lambda context, builder, signature, args: builder.bitcast(
+        args[0], ir.IntType(64)
+    )
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def from_bits(typing_context: Any, bits: Any) -> Any:
+    """The float64 that has these 64 bits."""
+    return types.float64(types.int64), lambda context, builder, signature, args: builder.bitcast(
+        args[0], ir.DoubleType()
+    )
 
 
 def cache_directory() -> Path:

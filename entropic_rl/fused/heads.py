@@ -13,6 +13,7 @@ import numpy as np
 
 from entropic_rl.families import MAX_LOG_STD, MIN_LOG_STD
 from entropic_rl.fused.compilation import Booleans, Floats, Floats64, Integers, compiled
+from entropic_rl.fused.elementary import exp, log1p
 
 __all__ = ["FAMILIES", "HEADS", "Head", "Slopes", "choose", "draw"]
 
@@ -49,6 +50,7 @@ class Slopes(NamedTuple):
         bonus: ``[B]``.
         d_log_prob, d_bonus: ``[n_outputs, B]``, by the outputs.
         d_log_prob_by_std, d_bonus_by_std: ``[n_outputs, B]``, by log standard deviations.
+        top, rest, mean_gap, log_total, first: ``[B]``, on the way.
     """
 
     log_prob: Floats64
@@ -58,61 +60,107 @@ class Slopes(NamedTuple):
     d_bonus: Floats64
     d_log_prob_by_std: Floats64
     d_bonus_by_std: Floats64
+    top: Floats64
+    rest: Floats64
+    mean_gap: Floats64
+    log_total: Floats64
+    first: Floats64
 
 
 @compiled
-def choose(  # noqa: PLR0912 - what is common to all families is done once
-    head: Head, outputs: Floats, samples: Integers, allowed: Booleans, taken: Integers, slopes: Slopes
-) -> None:
+def choose(head: Head, outputs: Floats, samples: Integers, allowed: Booleans, taken: Integers, slopes: Slopes) -> None:
     """Independent choices.
 
     Args:
         head: C choices among A actions in all.
-        outputs: ``[A, B]``, logits.
+        outputs: ``[A, B]``, logits; -infinity is put where an action is not allowed.
         samples: ``[B]``, rows of the following.
         allowed: ``[N, A]``; without rows if everything is.
         taken: ``[N, C]``.
         slopes: what is filled.
     """
-    is_plain = head.family in (_SHANNON, _TO_UNIFORM)
-    p, d_bonus = slopes.d_log_prob, slopes.d_bonus
-    for b in range(len(samples)):
-        i = samples[b]
-        log_prob, entropy, bonus, start = 0.0, 0.0, 0.0, 0
-        for c in range(len(head.nvec)):
-            stop, top, best, n_allowed = start + head.nvec[c], -np.inf, start, 0
-            for a in range(start, stop):
-                if len(allowed) == 0 or allowed[i, a]:
-                    n_allowed += 1
-                    if not outputs[a, b] <= top:  # also what is not a number
-                        top, best = float(outputs[a, b]), a
-            rest, mean_gap = 0.0, 0.0
-            for a in range(start, stop):
-                p[a, b] = 1.0 if a == best else 0.0
-                if a != best and (len(allowed) == 0 or allowed[i, a]):
-                    gap = top - outputs[a, b]
-                    p[a, b] = math.exp(-gap)
-                    rest += p[a, b]
-                    mean_gap += p[a, b] * gap if p[a, b] > 0.0 else 0.0
-            log_total, share = math.log1p(rest), 1.0 / (1.0 + rest)
-            mean_gap *= share
-            for a in range(start, stop):
-                p[a, b] *= share
-            entropy += log_total + mean_gap
-            if is_plain:
-                bonus += log_total + mean_gap - (math.log(n_allowed) if head.family == _TO_UNIFORM else 0.0)
-                for a in range(start, stop):
-                    d_bonus[a, b] = p[a, b] * (top - outputs[a, b] - mean_gap) if p[a, b] > 0.0 else 0.0
-            else:
-                bonus += _other(head, outputs, b, start, stop, top, log_total, p, d_bonus)
-            chosen = start + taken[i, c]
-            log_prob -= top - outputs[chosen, b] + log_total
-            for a in range(start, stop):
-                p[a, b] = (1.0 if a == chosen else 0.0) - p[a, b]
-            start = stop
-        slopes.log_prob[b], slopes.entropy[b], slopes.bonus[b] = log_prob, entropy, bonus
+    n, start = len(samples), 0
+    slopes.log_prob[:n], slopes.entropy[:n], slopes.bonus[:n] = 0.0, 0.0, 0.0
+    for c in range(len(head.nvec)):
+        stop = start + head.nvec[c]
+        _mask(outputs, samples, allowed, start, stop)
+        _weigh(outputs, start, stop, slopes)
+        _bonus(head, outputs, n, start, stop, slopes)
+        for b in range(n):
+            chosen = start + taken[samples[b], c]
+            slopes.log_prob[b] -= slopes.top[b] - outputs[chosen, b] + slopes.log_total[b]
+        for a in range(start, stop):
+            for b in range(n):
+                slopes.d_log_prob[a, b] *= -1.0
+        for b in range(n):
+            slopes.d_log_prob[start + taken[samples[b], c], b] += 1.0
+        start = stop
     if head.family == _TSALLIS:
-        _to_tsallis(head.order, slopes.bonus, d_bonus, len(samples))
+        _to_tsallis(head.order, slopes.bonus, slopes.d_bonus, n)
+
+
+@compiled
+def _mask(outputs: Floats, samples: Integers, allowed: Booleans, start: int, stop: int) -> None:
+    """Put -infinity where an action is not allowed."""
+    if len(allowed) > 0:
+        for a in range(start, stop):
+            for b in range(len(samples)):
+                if not allowed[samples[b], a]:
+                    outputs[a, b] = np.float32(-np.inf)
+
+
+@compiled
+def _weigh(outputs: Floats, start: int, stop: int, slopes: Slopes) -> None:
+    """Probabilities of one choice, in ``d_log_prob``, its largest logit, the log of its sum of weights, and Shannon's
+    entropy: ``log sum + mean gap`` with gaps from the largest logit, whose own weight 1 is kept apart from the rest.
+    """
+    n, top, rest, mean_gap = outputs.shape[1], slopes.top, slopes.rest, slopes.mean_gap
+    for b in range(n):
+        top[b], rest[b], mean_gap[b], slopes.first[b] = outputs[start, b], 0.0, 0.0, 0.0
+    for a in range(start + 1, stop):
+        for b in range(n):
+            value = float(outputs[a, b])
+            top[b] = value if value > top[b] else top[b]
+    for a in range(start, stop):
+        for b in range(n):
+            gap = top[b] - outputs[a, b]
+            weight = exp(-gap)
+            is_first = (1.0 - slopes.first[b]) if gap == 0.0 else 0.0
+            slopes.first[b] += is_first
+            slopes.d_log_prob[a, b] = weight
+            rest[b] += weight - is_first
+            mean_gap[b] += weight * gap if weight != 0.0 else 0.0
+    for b in range(n):
+        share = 1.0 / (1.0 + rest[b])
+        slopes.log_total[b] = log1p(rest[b])
+        rest[b] = share
+        mean_gap[b] *= share
+        slopes.entropy[b] += slopes.log_total[b] + mean_gap[b]
+    for a in range(start, stop):
+        for b in range(n):
+            slopes.d_log_prob[a, b] *= rest[b]
+
+
+@compiled
+def _bonus(head: Head, outputs: Floats, n: int, start: int, stop: int, slopes: Slopes) -> None:
+    """Add the bonus of one choice whose probabilities are in ``d_log_prob``, and set its slopes."""
+    p, d_bonus = slopes.d_log_prob, slopes.d_bonus
+    if head.family not in (_SHANNON, _TO_UNIFORM):
+        for b in range(n):
+            slopes.bonus[b] += _other(head, outputs, b, start, stop, slopes.top[b], slopes.log_total[b], p, d_bonus)
+        return
+    for b in range(n):
+        slopes.bonus[b] += slopes.log_total[b] + slopes.mean_gap[b]
+    for a in range(start, stop):
+        for b in range(n):
+            gap = slopes.top[b] - outputs[a, b]
+            d_bonus[a, b] = p[a, b] * (gap - slopes.mean_gap[b]) if p[a, b] != 0.0 else 0.0
+    if head.family == _TO_UNIFORM:
+        for b in range(n):
+            n_allowed = 0
+            for a in range(start, stop):
+                n_allowed += outputs[a, b] != -np.inf
+            slopes.bonus[b] -= math.log(n_allowed)
 
 
 @compiled

@@ -16,8 +16,9 @@ from torch import Tensor
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.errors import ConfigError
 from entropic_rl.fused.heads import FAMILIES, Head
+from entropic_rl.fused.plan import METRICS, Data, Numbers, Plan, State
 from entropic_rl.fused.tables import choices_of, layer_table, on_threads, parameter_offsets, unfit
-from entropic_rl.fused.update import METRICS, Data, Numbers, Plan, State, update_runs
+from entropic_rl.fused.update import update_runs
 from entropic_rl.health import Health
 from entropic_rl.on_policy import Samples
 from entropic_rl.optimizers import Adam, RMSprop

@@ -1,0 +1,141 @@
+"""What an update is, and what it works on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from entropic_rl.fused.compilation import Booleans, Floats, Floats64, Integers
+from entropic_rl.fused.heads import Head, Slopes
+
+__all__ = ["METRICS", "Data", "Numbers", "Plan", "Scratch", "State"]
+
+METRICS = (
+    "train/loss",
+    "train/policy_gradient_loss",
+    "train/value_loss",
+    "train/entropy",
+    "train/bonus",
+    "train/approx_kl",
+    "train/clip_fraction",
+    "train/grad_norm",
+)
+
+
+class Plan(NamedTuple):
+    """What is the same for all runs and updates.
+
+    Attributes:
+        layers: ``[L, 8]``, rows of :class:`entropic_rl.fused.layers.Layer`.
+        n_units: U, rows that inputs and outputs of all layers take.
+        outputs: the first row of the actor's outputs.
+        value: the row of the critic's.
+        n_outputs: of the actor.
+        head: the policy head and the entropy bonus.
+        is_gaussian: whether it is one of numbers.
+        is_clipped: whether the policy loss is PPO's; else A2C's.
+        normalize: whether advantages are normalised per minibatch.
+        clip_range_vf: how far values may move; infinite for no limit.
+        max_kl: divergence above which a run's updates end.
+        adam: whether steps are Adam's; else RMSprop's.
+        decay: of the mean of gradients, and of their squares.
+        eps: of the optimizer.
+    """
+
+    layers: Integers
+    n_units: int
+    outputs: int
+    value: int
+    n_outputs: int
+    head: Head
+    is_gaussian: bool
+    is_clipped: bool
+    normalize: bool
+    clip_range_vf: float
+    max_kl: float
+    adam: bool
+    decay: tuple[float, float]
+    eps: float
+
+
+class State(NamedTuple):
+    """What is changed: parameters ``params``, running means ``mean, square [R, P]``, and ``steps [R, 1]``.
+
+    Attributes:
+        frozen: ``[R]``, runs that are not stepped: read, and set where a gradient is not finite.
+        broken_at: ``[R]``, number of the minibatch whose gradient was the first that was not, or -1.
+    """
+
+    params: Floats
+    mean: Floats
+    square: Floats
+    steps: Floats
+    frozen: Booleans
+    broken_at: Integers
+
+
+class Data(NamedTuple):
+    """N samples of R runs; ``valid`` and ``mask`` have no entries if all count and all is allowed.
+
+    Attributes:
+        obs: ``[R, N, D]``.
+        choices: ``[R, N, C]`` taken, int64.
+        numbers: ``[R, N, D]`` taken, of a Gaussian head.
+        log_prob, value, advantage, target: ``[R, N]``.
+        valid: ``[R, N]``.
+        mask: ``[R, N, A]``.
+        orders: ``[R, n_epochs, N]``, in which samples are taken.
+    """
+
+    obs: Floats
+    choices: Integers
+    numbers: Floats
+    log_prob: Floats
+    value: Floats
+    advantage: Floats
+    target: Floats
+    valid: Booleans
+    mask: Booleans
+    orders: Integers
+
+
+class Numbers(NamedTuple):
+    """Of this update, ``[R]`` each.
+
+    Attributes:
+        learning_rate, clip_range, vf_coef, max_grad_norm: settings.
+        ent_coef: weight of the bonus in the loss.
+        in_reward_units: whether it is divided by what advantages were.
+        reward_scale: what rewards were divided by.
+    """
+
+    learning_rate: Floats
+    clip_range: Floats
+    vf_coef: Floats
+    max_grad_norm: Floats
+    ent_coef: Floats
+    in_reward_units: Booleans
+    reward_scale: Floats
+
+
+class Scratch(NamedTuple):
+    """Room for what is computed on the way.
+
+    Attributes:
+        units, slopes, back: as :func:`entropic_rl.fused.layers.forward` and ``backward`` use them, for one tile.
+        spare: for the largest product of matrices.
+        grads: ``[P]`` of the minibatch.
+        head: what the head makes of a tile.
+        weight: ``[B]``, of samples in the mean.
+        slope: ``[B]``, of the policy loss by log-probabilities.
+        found: ``[M]``, metrics of the minibatch.
+    """
+
+    units: Floats
+    slopes: Floats
+    back: Floats
+    spare: Floats
+    grads: Floats
+    head: Slopes
+    weight: Floats64
+    slope: Floats64
+    found: Floats64
