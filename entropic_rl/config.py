@@ -140,12 +140,13 @@ class RunConfig:
         Count, Doc("CPU threads of torch; more than one pays only for wide networks on idle cores")
     ] = 1
     kernel: Annotated[
-        Literal["autograd", "fused"],
+        Literal["auto", "fused", "autograd"],
         Doc(
-            "what computes gradients: autograd, or machine code made for perceptrons on the CPU (fused; ppo and a2c), "
-            "several times faster after a compilation of about half a minute, which is kept"
+            "what acts and learns: torch (autograd), or machine code made for perceptrons on the CPU (fused; ppo and "
+            "a2c), several times faster after a compilation of about a minute, which is kept; auto: fused where there "
+            "is any and a run has at least 50,000 env steps"
         ),
-    ] = "autograd"
+    ] = "auto"
     eval_episodes: Annotated[Count, Doc("episodes of each evaluation, deterministic and stochastic")] = 100
     eval_max_steps: Annotated[Count, Doc("evaluation episodes are cut off there, for envs without a time limit")] = (
         10_000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from entropic_rl.exploration import ExplorationMeter
 from entropic_rl.families import EntropyFamily
 from entropic_rl.health import Evidence
 from entropic_rl.interruption import Stopped
+from entropic_rl.kernels import note_compilation, use_kernel
 from entropic_rl.optimality import find_rules, measure_optimality, tabular_policy
 from entropic_rl.policies import ActorCritic
 from entropic_rl.policy_files import save_policy
@@ -102,7 +103,8 @@ def train_cells(
         device=device,
         timeout=run.env_timeout,
     )
-    envs, meter, agent, diagnosis = _set_up(agent_class, cells, make_envs, device)
+    envs, meter, agent, diagnosis, kernel = _set_up(agent_class, cells, make_envs, device)
+    cells = [replace(cell, run=replace(cell.run, kernel=kernel)) for cell in cells]
     examiner = _Examiner(agent.policy, cells, make_envs, envs)
     recorders = [open_recorder(cell, job_type, resume=resume) for cell in cells]
     try:
@@ -130,6 +132,8 @@ def train_cells(
         training.between_updates = checkpointer.between_updates
         if resume and (step := checkpointer.resume()) is not None and report is not None:
             report.note(f"resumed at {step:,} env steps")
+        if kernel == "fused" and report is not None:
+            note_compilation(report.note)
         for broken in training.broken.items():  # before it was stopped
             _note_broken(cells, *broken)
         last = _follow(training, examiner, recorders, diagnosis, report)
@@ -220,10 +224,18 @@ def load_device(name: str) -> torch.device:
     return device
 
 
-def _set_up(
-    agent_class: Any, cells: Sequence[Cell], make_envs: Any, device: torch.device
-) -> tuple[EnvBatch, ExplorationMeter | None, Agent, Diagnosis | Undiagnosed]:
-    """Environments, meter, agent and its watcher of the cells; if one cannot be made, nothing is left open."""
+class _SetUp(NamedTuple):
+    """Environments, meter, agent, its watcher, and what it computes by."""
+
+    envs: EnvBatch
+    meter: ExplorationMeter | None
+    agent: Agent
+    diagnosis: Diagnosis | Undiagnosed
+    kernel: Literal["fused", "autograd"]
+
+
+def _set_up(agent_class: Any, cells: Sequence[Cell], make_envs: Any, device: torch.device) -> _SetUp:
+    """What the cells are trained with; if a part cannot be made, nothing is left open."""
     run, config = cells[0].run, cells[0].config
     wrap = None if run.env_backend == "batched" else EpisodeTape  # which keeps its state by itself
     vector_env = make_envs(len(cells) * run.n_envs, wrap=wrap)
@@ -246,21 +258,12 @@ def _set_up(
             n_envs=run.n_envs,
             device=device,
         )
-        if run.kernel == "fused":
-            _use_fused_kernel(agent, envs, run)
+        kernel = use_kernel(agent, envs, run)
         diagnosis = Diagnosis(agent, cells) if run.diagnose else Undiagnosed()
-        return envs, _make_meter(run, envs, action, device), agent, diagnosis
+        return _SetUp(envs, _make_meter(run, envs, action, device), agent, diagnosis, kernel)
     except BaseException:
         vector_env.close()
         raise
-
-
-def _use_fused_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> None:
-    if run.diagnose:
-        raise ConfigError("kernel: fused shows no gradient steps, which --diagnose watches; use --kernel autograd")
-    if not hasattr(agent, "use_fused_kernel"):
-        raise ConfigError("kernel: fused serves ppo and a2c; use --kernel autograd")
-    agent.use_fused_kernel(envs)
 
 
 def _make_meter(run: RunConfig, envs: EnvBatch, action: ActionSpec, device: torch.device) -> ExplorationMeter | None:

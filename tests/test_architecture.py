@@ -214,7 +214,8 @@ MAY_IMPORT = {
     "mirroring": BASE | {"config", "user_modules"},
     "wandb_mirror": {"errors", "run_directory"},
     "wandb_push_cli": {"errors", "flags", "run_directory", "wandb_mirror"},
-    "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "diagnosis"},  # their settings
+    "kernels": {"config", "errors", "fused", "vector"},
+    "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "diagnosis", "kernels"},  # their settings
     "compare": BASE
     | LOOP
     | {

@@ -1,5 +1,6 @@
 """The compiled update against autograd, whose numbers it has to give for every option."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -13,7 +14,9 @@ from entropic_rl import cli, snapshots
 from entropic_rl.agents.a2c import A2C
 from entropic_rl.agents.config import A2CConfig, PPOConfig
 from entropic_rl.agents.ppo import PPO
+from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError
+from entropic_rl.kernels import use_kernel
 from entropic_rl.on_policy import Samples
 from entropic_rl.spaces import ObservationSpec, action_spec
 
@@ -280,6 +283,31 @@ def test_train_refuses_it_where_it_is_not(tmp_path, capsys, words, line):
     small = SMALL.replace("--env CartPole-v1 ", "") if "--env" in words else SMALL
     code = cli.main([*words.split(), *small.split(), "--run-dir", str(tmp_path / "run")], verb="train")
     assert (code, capsys.readouterr().err.splitlines()[-1]) == (2, f"train.py: error: {line}")
+
+
+@pytest.mark.parametrize(
+    ("words", "least", "kernel"),
+    [
+        ("ppo --n-steps 32 --batch-size 16", 129, "autograd"),  # too short
+        ("ppo --n-steps 32 --batch-size 16", 128, "fused"),
+        ("ppo --n-steps 32 --batch-size 16 --kernel autograd", 128, "autograd"),
+        ("ppo --n-steps 32 --batch-size 16 --recurrent gru", 128, "autograd"),  # there is none for it
+        ("ppo --n-steps 32 --batch-size 16 --diagnose", 128, "autograd"),
+        ("a2c --kernel fused", 129, "fused"),
+    ],
+)
+def test_what_was_used_is_written_down(tmp_path, monkeypatch, words, least, kernel):
+    monkeypatch.setattr("entropic_rl.kernels._WORTH_IT", least)
+    assert train(tmp_path, words) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["kernel"] == kernel
+
+
+def test_without_numba_auto_is_autograd(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "entropic_rl.fused.learner", None)
+    made = agent(PPOConfig())
+    run = RunConfig(env="CartPole-v1", total_timesteps=10**6)
+    assert use_kernel(made, None, run) == "autograd"
+    assert made._fused is None
 
 
 def test_without_numba_one_line_says_what_to_install(tmp_path, capsys, monkeypatch):

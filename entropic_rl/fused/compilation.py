@@ -27,6 +27,7 @@ __all__ = [
     "compiled",
     "compiled_exactly",
     "from_bits",
+    "is_compiled",
 ]
 
 Floats = NDArray[np.float32]
@@ -69,6 +70,11 @@ def _kept(compile_: Callable[[Function], Function], function: Function) -> Funct
         return compile_(function)
     finally:
         numba.config.CACHE_DIR = before
+
+
+def is_compiled(name: str) -> bool:
+    """Whether machine code of the function with this name has been kept."""
+    return any(cache_directory().rglob(f"*.{name}-*.nbi"))
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -1,0 +1,52 @@
+"""What computes acting and learning: machine code made for perceptrons on the CPU, or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from entropic_rl.config import RunConfig
+from entropic_rl.errors import ConfigError
+from entropic_rl.vector import EnvBatch
+
+__all__ = ["note_compilation", "use_kernel"]
+
+_WORTH_IT = (
+    50_000  # env steps of a run from which machine code is chosen: loading it takes a second, making it a minute
+)
+
+
+def use_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> Literal["fused", "autograd"]:
+    """Let the agent act and learn by what ``run.kernel`` asks for; returns what that is, ``fused`` or ``autograd``.
+
+    With ``auto`` that is machine code where there is any for this agent and the run is long enough. It depends on
+    nothing that differs between runs of a batch, so that a run has the same bits alone and in company.
+
+    Raises:
+        ConfigError: ``fused`` is not possible; saying why.
+    """
+    if run.kernel == "autograd" or (run.kernel == "auto" and run.total_timesteps < _WORTH_IT):
+        return "autograd"
+    try:
+        _use_fused(agent, envs, run)
+    except (ConfigError, ImportError):  # of a Numba that does not fit to what is installed
+        if run.kernel == "fused":
+            raise
+        return "autograd"
+    return "fused"
+
+
+def note_compilation(note: Callable[[str], None]) -> None:
+    """Say so, if the first rollout and the first update will take as long as compiling them does."""
+    from entropic_rl.fused.compilation import is_compiled
+
+    if not is_compiled("update_runs"):
+        note("making machine code, once, for about a minute")
+
+
+def _use_fused(agent: Any, envs: EnvBatch, run: RunConfig) -> None:
+    if run.diagnose:
+        raise ConfigError("kernel: fused shows no gradient steps, which --diagnose watches; use --kernel autograd")
+    if not hasattr(agent, "use_fused_kernel"):
+        raise ConfigError("kernel: fused serves ppo and a2c; use --kernel autograd")
+    agent.use_fused_kernel(envs)
