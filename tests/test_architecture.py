@@ -215,6 +215,7 @@ MAY_IMPORT = {
     "wandb_mirror": {"errors", "run_directory"},
     "wandb_push_cli": {"errors", "flags", "run_directory", "wandb_mirror"},
     "kernels": {"config", "errors", "fused", "vector"},
+    "fused.__main__": {"cli", "fused"},
     "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "diagnosis", "kernels"},  # their settings
     "compare": BASE
     | LOOP
