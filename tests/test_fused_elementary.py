@@ -1,4 +1,4 @@
-"""Elementary functions of machine code against many digits."""
+"""Elementary functions and products of machine code against many digits."""
 
 import math
 
@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("numba")
 from entropic_rl.fused import elementary
 from entropic_rl.fused.compilation import compiled
+from entropic_rl.fused.products import product
 
 
 @compiled
@@ -61,3 +62,26 @@ def test_ends_of_the_line():
     np.testing.assert_array_equal(of(expm1s, x), [0.0, -1.0, np.inf, np.nan, np.inf, -1.0])
     np.testing.assert_array_equal(of(log1ps, np.array([0.0, 5e-324, np.nan])), [0.0, 5e-324, np.nan])
     assert math.isclose(of(log1ps, np.array([1.0]))[0], math.log(2.0), rel_tol=3e-16)
+
+
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)], ids=str)
+@pytest.mark.parametrize(("m", "k", "n"), [(64, 64, 128), (7, 5, 19), (1, 3, 16), (13, 100, 33), (2, 1, 1), (3, 0, 20)])
+def test_products_of_any_size_are_right(m, k, n, transposed, add):
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((k, m) if transposed[0] else (m, k)).astype(np.float32)
+    b = rng.standard_normal((n, k) if transposed[1] else (k, n)).astype(np.float32)
+    a, b = (a.T if transposed[0] else a), (b.T if transposed[1] else b)
+    around = rng.standard_normal((m + 2, n)).astype(np.float32)  # what lies before and after is not touched
+    before = around.copy()
+    product(around[1:-1], a, b, add)
+    expected = a.astype(np.float64) @ b + (before[1:-1] if add else 0.0)
+    np.testing.assert_allclose(around[1:-1], expected, rtol=0.0, atol=3e-6 * max(k, 1))
+    np.testing.assert_array_equal(around[[0, -1]], before[[0, -1]])
+
+
+def test_a_number_that_is_not_one_stays_in_its_row_and_column():
+    a, b, c = (np.ones((8, 8), np.float32), np.ones((8, 32), np.float32), np.empty((8, 32), np.float32))
+    a[3, 2] = np.nan
+    product(c, a, b, False)
+    assert np.isnan(c).any(1).tolist() == [row == 3 for row in range(8)]

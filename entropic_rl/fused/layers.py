@@ -12,13 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from entropic_rl.fused.compilation import Floats, Integers, compiled
+from entropic_rl.fused.products import product
 
 __all__ = ["ACTIVATIONS", "Layer", "activate", "backward", "forward"]
 
 
 ACTIVATIONS = ("none", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid")
 _TANH, _RELU, _LEAKY_RELU, _ELU, _GELU, _SILU, _SIGMOID = range(1, 8)
-_WIDE = 16  # inputs and outputs from which the library's product is faster than a loop
+_WIDE = 16  # inputs and outputs from which a product in blocks is faster than a loop
 _LEAK = np.float32(0.01)  # of torch's leaky_relu
 _ONE, _EDGE = np.float32(1.0), np.float32(8.0)
 _P1, _P2 = np.float32(0.13444547487595285), np.float32(0.0035716563934193126)
@@ -60,7 +61,7 @@ def forward(layers: Integers, params: Floats, units: Floats, slopes: Floats) -> 
         w = params[weight : weight + n_in * n_out].reshape(n_in, n_out)
         x, y = units[source : source + n_in], units[target : target + n_out]
         if n_in >= _WIDE and n_out >= _WIDE:
-            np.dot(w.T, x, y)
+            product(y, w.T, x, False)
             for j in range(n_out):
                 shift = params[bias + j]
                 for b in range(y.shape[1]):
@@ -76,13 +77,8 @@ def forward(layers: Integers, params: Floats, units: Floats, slopes: Floats) -> 
 
 
 @compiled
-def backward(
-    layers: Integers, params: Floats, units: Floats, slopes: Floats, back: Floats, grads: Floats, spare: Floats
-) -> None:
-    """Add gradients of all parameters to ``grads [P]``, given those of the loss by the outputs, in ``back [U, B]``.
-
-    ``spare`` has room for the largest product.
-    """
+def backward(layers: Integers, params: Floats, units: Floats, slopes: Floats, back: Floats, grads: Floats) -> None:
+    """Add gradients of all parameters to ``grads [P]``, given those of the loss by the outputs, in ``back [U, B]``."""
     for i in range(len(layers) - 1, -1, -1):
         weight, bias, source, n_in, target, n_out, activation, shares = layers[i]
         w = params[weight : weight + n_in * n_out].reshape(n_in, n_out)
@@ -101,9 +97,7 @@ def backward(
             grads[bias + j] += total
         is_wide = n_in >= _WIDE and n_out >= _WIDE
         if is_wide:
-            product = spare[: n_in * n_out].reshape(n_in, n_out)
-            np.dot(x, dy.T, product)
-            dw += product
+            product(dw, x, dy.T, True)
         else:
             for k in range(n_in):
                 for j in range(n_out):
@@ -112,19 +106,15 @@ def backward(
                         total += x[k, b] * dy[j, b]
                     dw[k, j] += total
         if shares >= 0:
-            _to_inputs(w, dy, back[source : source + n_in], spare, is_wide, shares > 0)
+            _to_inputs(w, dy, back[source : source + n_in], is_wide, shares > 0)
 
 
 @compiled
-def _to_inputs(w: Floats, dy: Floats, dx: Floats, spare: Floats, is_wide: bool, add: bool) -> None:
+def _to_inputs(w: Floats, dy: Floats, dx: Floats, is_wide: bool, add: bool) -> None:
     """``dx [n_in, B] = W dy``, or add it."""
     n_in, n = dx.shape
-    if is_wide and not add:
-        np.dot(w, dy, dx)
-    elif is_wide:
-        product = spare[: n_in * n].reshape(n_in, n)
-        np.dot(w, dy, product)
-        dx += product
+    if is_wide:
+        product(dx, w, dy, add)
     else:
         for k in range(n_in):
             if not add:

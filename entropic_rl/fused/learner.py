@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from entropic_rl.entropy_term import EntropyTerm
@@ -80,8 +79,7 @@ class FusedUpdate:
         metrics, broken_at = np.empty((n_runs, len(METRICS))), np.full(n_runs, -1)
         data, numbers = self._data(samples, orders), self._numbers(samples, c)
         work = (self._plan, self._state(broken_at), data, numbers, batch_size)
-        with _libraries().limit(limits=1, user_api="blas"):  # their threads would be in the way of ours
-            on_threads(partial(update_runs, *work, metrics), n_runs)
+        on_threads(partial(update_runs, *work, metrics), n_runs)
         for run in np.flatnonzero(broken_at >= 0).tolist():
             at = int(broken_at[run])
             self._health.freeze(run, at)
@@ -190,14 +188,6 @@ def _plan(policy: ActorCritic, term: EntropyTerm, optimizer: Adam | RMSprop, con
         decay=optimizer.decay,
         eps=optimizer.eps,
     )
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    """Libraries of linear algebra in this process; compiled products call SciPy's."""
-    import scipy.linalg  # noqa: F401 - it has to be there to be found
-
-    return ThreadpoolController()
 
 
 def _array(x: Tensor) -> NDArray[Any]:

@@ -122,7 +122,6 @@ class Scratch(NamedTuple):
 
     Attributes:
         units, slopes, back: as :func:`entropic_rl.fused.layers.forward` and ``backward`` use them, for one tile.
-        spare: for the largest product of matrices.
         grads: ``[P]`` of the minibatch.
         head: what the head makes of a tile.
         weight: ``[B]``, of samples in the mean.
@@ -133,7 +132,6 @@ class Scratch(NamedTuple):
     units: Floats
     slopes: Floats
     back: Floats
-    spare: Floats
     grads: Floats
     head: Slopes
     weight: Floats64

@@ -51,14 +51,10 @@ def update_runs(
 @compiled
 def _scratch(plan: Plan, n_params: int, width: int) -> Scratch:
     size = plan.n_units * width
-    largest = size
-    for i in range(len(plan.layers)):
-        largest = max(largest, plan.layers[i, 3] * plan.layers[i, 5])
     return Scratch(
         np.empty(size, np.float32),
         np.empty(size, np.float32),
         np.empty(size, np.float32),
-        np.empty(largest, np.float32),
         np.empty(n_params, np.float32),
         Slopes(
             np.empty(width, np.float64),
@@ -98,7 +94,7 @@ def _gradient(
                 units[d, b] = data.obs[run, samples[b], d]
         forward(plan.layers, params, units, slopes)
         loss(plan, params, data, numbers, run, samples, moments, units, back, scratch)
-        backward(plan.layers, params, units, slopes, back, scratch.grads, scratch.spare)
+        backward(plan.layers, params, units, slopes, back, scratch.grads)
 
 
 @compiled
