@@ -109,7 +109,8 @@ class A2C:
         """Learn from the full rollout; ``progress`` is the fraction of env steps done. Returns metrics ``[R]``."""
         c = self._coefficients.at(progress)
         self._entropy.coefficient.at(progress)
-        samples = prepare(self._collector, self._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
+        recall = prepare if self._fused is None else self._fused.prepare
+        samples = recall(self._collector, self._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
         if self._fused is None:
             parts, metrics = self._loss(samples, c)
             metrics["train/grad_norm"] = self._step(samples, parts, c)

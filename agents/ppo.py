@@ -118,7 +118,8 @@ class PPO:
         """Learn from the full rollout; ``progress`` is the fraction of env steps done. Returns metrics ``[R]``."""
         c = self._coefficients.at(progress)
         self._entropy.coefficient.at(progress)
-        samples = prepare(self._collector, self._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
+        recall = prepare if self._fused is None else self._fused.prepare
+        samples = recall(self._collector, self._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
         first_order = self._minibatch_stream.position
         if self._fused is None:
             metrics = self._learn(samples, c)

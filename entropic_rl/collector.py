@@ -29,6 +29,7 @@ class Collector:
         sequence_length: steps of the sequences that a policy with memory learns from.
 
     Attributes:
+        stream: of the action noise.
         chunks: how rollouts are cut into sequences; None if the policy has no memory.
         actor: acts in place of a policy without memory, if it is set: observations, masks and noise to actions.
     """
@@ -47,7 +48,7 @@ class Collector:
         self.policy, self.reward_normalizer = policy, reward_normalizer
         self._noise_shape = (n_steps, n_envs)
         self._valid: Tensor | None = None  # [R, E], which observations about to be acted on start a real step
-        self._stream = Stream(seeds, "action", device=values.device)
+        self.stream = Stream(seeds, "action", device=values.device)
         self.rollout = Rollout(
             n_steps,
             len(seeds),
@@ -89,7 +90,7 @@ class Collector:
 
     def draw(self) -> Tensor:
         """Noise for a whole rollout at once, ``[R, T, E, n_outputs]``: one draw instead of T."""
-        return draw_noise(self.policy.action, self._stream, *self._noise_shape).to(self.rollout.obs.dtype)
+        return draw_noise(self.policy.action, self.stream, *self._noise_shape).to(self.rollout.obs.dtype)
 
     def filled(self, cut_obs: list[tuple[int, Tensor, Tensor]]) -> None:
         """The rollout was filled elsewhere, with these observations that episodes were cut off at."""

@@ -5,11 +5,14 @@ import math
 import mpmath
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("numba")
 from entropic_rl.fused import elementary
 from entropic_rl.fused.compilation import compiled
 from entropic_rl.fused.products import product
+from entropic_rl.fused.random import draw_words
+from entropic_rl.streams import Stream
 
 
 @compiled
@@ -85,3 +88,15 @@ def test_a_number_that_is_not_one_stays_in_its_row_and_column():
     a[3, 2] = np.nan
     product(c, a, b, False)
     assert np.isnan(c).any(1).tolist() == [row == 3 for row in range(8)]
+
+
+@pytest.mark.parametrize("position", [0, 5, 2**32 - 1, 2**40])
+def test_words_of_streams_are_the_same_bits(position):
+    plain, fused = Stream([0, 7, 2**64 - 1], "action"), Stream([0, 7, 2**64 - 1], "action")
+    fused.generate = draw_words
+    plain.position = fused.position = position
+    assert torch.equal(plain.gumbel(3, 5, 2), fused.gumbel(3, 5, 2))
+    assert torch.equal(plain.ahead(4, 7), fused.ahead(4, 7))
+    plain.position = fused.position = torch.tensor([1, 2, position])
+    assert torch.equal(plain.permutation(9), fused.permutation(9))
+    assert plain.ahead(2, 0).shape == fused.ahead(2, 0).shape

@@ -37,6 +37,7 @@ def fused_update(*arguments: Any, **settings: Any) -> FusedUpdate:
 def fused_rollout(collector: Collector, envs: EnvBatch | None) -> FusedRollout | None:
     """Whole rollouts in ``envs`` by machine code, None where there are none; the collector acts by it in any case."""
     from entropic_rl.fused.collecting import FusedActor, fused_rollout
+    from entropic_rl.fused.random import draw_words
 
-    collector.actor = FusedActor(collector.policy)
+    collector.actor, collector.stream.generate = FusedActor(collector.policy), draw_words
     return None if envs is None else fused_rollout(collector, envs)

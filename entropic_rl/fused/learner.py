@@ -12,10 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from entropic_rl.collector import Collector
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.errors import ConfigError
 from entropic_rl.fused.heads import FAMILIES, Head
 from entropic_rl.fused.plan import METRICS, Data, Numbers, Plan, State
+from entropic_rl.fused.random import draw_words
+from entropic_rl.fused.recalling import recall
 from entropic_rl.fused.tables import choices_of, layer_table, on_threads, parameter_offsets, unfit
 from entropic_rl.fused.update import update_runs
 from entropic_rl.health import Health
@@ -62,6 +65,8 @@ class FusedUpdate:
         self._policy, self._term, self._optimizer, self._health = policy, term, optimizer, health
         self._config, self._stream = config, stream
         self._plan = _plan(policy, term, optimizer, config)
+        if stream is not None:
+            stream.generate = draw_words
 
     def __call__(
         self, samples: Samples, c: dict[str, Tensor], inputs: Callable[[Samples], dict[str, Tensor]]
@@ -86,6 +91,12 @@ class FusedUpdate:
             self._health.look("policy", partial(_inputs_at, at, samples, orders, batch_size, inputs))
         named = dict(zip(METRICS, torch.from_numpy(metrics).to(samples.obs.dtype).unbind(1), strict=True))
         return {name: values for name, values in named.items() if self._tells(name)}
+
+    def prepare(self, collector: Collector, term: EntropyTerm, *, gamma: Tensor, gae_lambda: Tensor) -> Samples:
+        """As :func:`entropic_rl.on_policy.prepare`, for a policy without memory."""
+        rollout, reward_scale = collector.rollout, collector.reward_scale
+        bonus_coef = term.value_coef(reward_scale) if term.in_values else torch.zeros_like(reward_scale)
+        return recall(self._plan, self._policy, rollout, reward_scale, gamma, gae_lambda, bonus_coef)
 
     def _orders(self, n_runs: int, n: int, *, shuffled: bool) -> Tensor:
         """The order of samples in each epoch, ``[R, n_epochs, N]``, as :func:`entropic_rl.on_policy.minibatches`."""

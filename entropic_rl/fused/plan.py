@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from entropic_rl.fused.compilation import Booleans, Floats, Floats64, Integers
+import numpy as np
+
+from entropic_rl.fused.compilation import Booleans, Floats, Floats64, Integers, compiled
 from entropic_rl.fused.heads import Head, Slopes
 
-__all__ = ["METRICS", "Data", "Numbers", "Plan", "Scratch", "State"]
+__all__ = ["METRICS", "TILE", "Data", "Numbers", "Plan", "Scratch", "State", "make_scratch"]
 
 METRICS = (
     "train/loss",
@@ -19,6 +21,7 @@ METRICS = (
     "train/clip_fraction",
     "train/grad_norm",
 )
+TILE = 128  # samples that go through the network together: what it keeps of them stays in the cache
 
 
 class Plan(NamedTuple):
@@ -137,3 +140,32 @@ class Scratch(NamedTuple):
     weight: Floats64
     slope: Floats64
     found: Floats64
+
+
+@compiled
+def make_scratch(plan: Plan, n_params: int, width: int) -> Scratch:
+    """Room for tiles of ``width`` samples."""
+    size = plan.n_units * width
+    return Scratch(
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+        np.empty(n_params, np.float32),
+        Slopes(
+            np.empty(width, np.float64),
+            np.empty(width, np.float64),
+            np.empty(width, np.float64),
+            np.empty((plan.n_outputs, width), np.float64),
+            np.empty((plan.n_outputs, width), np.float64),
+            np.empty((plan.n_outputs, width), np.float64),
+            np.empty((plan.n_outputs, width), np.float64),
+            np.empty(width, np.float64),
+            np.empty(width, np.float64),
+            np.empty(width, np.float64),
+            np.empty(width, np.float64),
+            np.empty(width, np.float64),
+        ),
+        np.empty(width, np.float64),
+        np.empty(width, np.float64),
+        np.empty(len(METRICS), np.float64),
+    )

@@ -7,15 +7,13 @@ import math
 import numpy as np
 
 from entropic_rl.fused.compilation import Floats, Floats64, Integers, compiled
-from entropic_rl.fused.heads import Slopes
 from entropic_rl.fused.layers import backward, forward
 from entropic_rl.fused.loss import loss, spread
-from entropic_rl.fused.plan import METRICS, Data, Numbers, Plan, Scratch, State
+from entropic_rl.fused.plan import METRICS, TILE, Data, Numbers, Plan, Scratch, State, make_scratch
 
 __all__ = ["update_runs"]
 
 _KL, _NORM = METRICS.index("train/approx_kl"), METRICS.index("train/grad_norm")
-_TILE = 128  # samples that go through the network together: what it keeps of them stays in the cache
 
 
 @compiled
@@ -23,7 +21,7 @@ def update_runs(
     plan: Plan, state: State, data: Data, numbers: Numbers, batch_size: int, metrics: Floats64, start: int, stop: int
 ) -> None:
     """Update runs ``start`` to ``stop``; ``metrics [R, M]`` are means over the minibatches that counted."""
-    n, scratch = data.obs.shape[1], _scratch(plan, state.params.shape[1], min(_TILE, batch_size))
+    n, scratch = data.obs.shape[1], make_scratch(plan, state.params.shape[1], min(TILE, batch_size))
     for run in range(start, stop):
         n_batches, ended = 0, False
         metrics[run] = 0.0
@@ -49,39 +47,11 @@ def update_runs(
 
 
 @compiled
-def _scratch(plan: Plan, n_params: int, width: int) -> Scratch:
-    size = plan.n_units * width
-    return Scratch(
-        np.empty(size, np.float32),
-        np.empty(size, np.float32),
-        np.empty(size, np.float32),
-        np.empty(n_params, np.float32),
-        Slopes(
-            np.empty(width, np.float64),
-            np.empty(width, np.float64),
-            np.empty(width, np.float64),
-            np.empty((plan.n_outputs, width), np.float64),
-            np.empty((plan.n_outputs, width), np.float64),
-            np.empty((plan.n_outputs, width), np.float64),
-            np.empty((plan.n_outputs, width), np.float64),
-            np.empty(width, np.float64),
-            np.empty(width, np.float64),
-            np.empty(width, np.float64),
-            np.empty(width, np.float64),
-            np.empty(width, np.float64),
-        ),
-        np.empty(width, np.float64),
-        np.empty(width, np.float64),
-        np.empty(len(METRICS), np.float64),
-    )
-
-
-@compiled
 def _gradient(
     plan: Plan, params: Floats, data: Data, numbers: Numbers, run: int, order: Integers, scratch: Scratch
 ) -> None:
     """``scratch.grads`` and ``scratch.found`` of a minibatch, tile by tile."""
-    moments, width = spread(plan, data, run, order), min(_TILE, len(order))
+    moments, width = spread(plan, data, run, order), min(TILE, len(order))
     scratch.found[:] = 0.0
     scratch.grads[:] = np.float32(0.0)
     for first in range(0, len(order), width):
