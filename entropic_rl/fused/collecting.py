@@ -104,7 +104,19 @@ class FusedRollout:
         while begin < n_steps:
             world = self._world(state, env, n_steps)
             stop = min(n_steps, begin + len(world.u))
-            roll = partial(roll_runs, self._actor, params, world, taken, counts, times, begin, stop)
+            roll = partial(
+                roll_runs,
+                self._program.step,
+                self._program.observe,
+                self._actor,
+                params,
+                world,
+                taken,
+                counts,
+                times,
+                begin,
+                stop,
+            )
             on_threads(roll, n_runs)
             env.draws.used(int(times.min()) - begin)
             if times.min() < stop:
@@ -119,8 +131,6 @@ class FusedRollout:
         ahead = env.draws.ahead()
         u = ahead.u.numpy() if ahead.u.ndim == 3 else np.empty((n_steps, 0, env.num_envs))
         return World(
-            step=self._program.step,
-            observe=self._program.observe,
             tables=self._program.tables,
             state=state,
             age=env.age.numpy(),

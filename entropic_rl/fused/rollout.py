@@ -16,7 +16,7 @@ class World(NamedTuple):
     """Environments of all runs, N = R E copies side by side.
 
     Attributes:
-        step, observe, tables: of a :class:`entropic_rl.fused.programs.Program`.
+        tables: of a :class:`entropic_rl.fused.programs.Program`.
         state: ``[S, N]``.
         age: ``[N]``, steps of the episodes so far.
         starts: ``[S, N * K]``, states that the next episodes begin in, K of each copy.
@@ -28,8 +28,6 @@ class World(NamedTuple):
         first_choice: the number of the first one.
     """
 
-    step: Any
-    observe: Any
     tables: Floats64
     state: Floats64
     age: Integers
@@ -91,6 +89,8 @@ class Counts(NamedTuple):
 
 @compiled
 def roll_runs(
+    step: Any,
+    observe: Any,
     actor: Actor,
     params: Floats,
     world: World,
@@ -104,6 +104,7 @@ def roll_runs(
 ) -> None:
     """Let runs ``first`` to ``last`` act from the times in ``times [R]`` on, until ``stop`` or before.
 
+    ``step`` and ``observe`` are the rules of their environments, a :class:`entropic_rl.fused.programs.Program`.
     ``begin`` is the time of the first numbers in ``world.u``. A run whose copies may need more first states than there
     are is left where it is; ``times`` tells where.
     """
@@ -121,9 +122,9 @@ def roll_runs(
             everything = np.empty((0, 0), np.bool_)
             act(actor, params[run], units, taken.noise[run, t], everything, choices, numbers)
             _to_env(world, choices, numbers, action)
-            world.step(world.state, action, world.u[t - begin], world.tables, column, n, reward, terminated)
-            world.observe(world.state, world.tables, column, n, next_obs)
-            _end(world, taken, t, run, reward, terminated)
+            step(world.state, action, world.u[t - begin], world.tables, column, n, reward, terminated)
+            observe(world.state, world.tables, column, n, next_obs)
+            _end(observe, world, taken, t, run, reward, terminated)
             _count(counts, taken, t, run)
             times[run] = t + 1
 
@@ -150,7 +151,7 @@ def _to_env(world: World, choices: Integers, numbers: Floats, action: Floats64) 
 
 
 @compiled
-def _end(world: World, taken: Taken, t: int, run: int, reward: Floats, terminated: Booleans) -> None:
+def _end(observe: Any, world: World, taken: Taken, t: int, run: int, reward: Floats, terminated: Booleans) -> None:
     """Write down what came of a step, and begin new episodes where one has ended."""
     n = len(reward)
     for b in range(n):
@@ -168,7 +169,7 @@ def _end(world: World, taken: Taken, t: int, run: int, reward: Floats, terminate
         if world.last[c] >= 0:
             world.next[c] += 1
         world.age[c] = 0
-        world.observe(world.state, world.tables, c, 1, taken.obs[t + 1, run, b : b + 1])
+        observe(world.state, world.tables, c, 1, taken.obs[t + 1, run, b : b + 1])
 
 
 @compiled
