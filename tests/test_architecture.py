@@ -442,6 +442,7 @@ ALLOWED = {
     ("benchmarks.tracking", "subprocess"): "measures programs of ours",
     ("benchmarks.comparison", "subprocess"): "measures programs of ours and of others",
     ("benchmarks.side_by_side", "subprocess"): "measures programs of ours and of others",
+    ("benchmarks.kernel", "subprocess"): "measures programs of ours",
     ("benchmarks.notebooks", "exec"): "runs notebooks of this repository",
     ("benchmarks.notebooks", "compile"): "runs notebooks of this repository",
 }
@@ -490,7 +491,7 @@ def test_the_process_environment_is_read_for_a_key_and_handed_on_and_nothing_els
         for node in ast.walk(parsed(path))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
     }
-    measuring = {"benchmarks.comparison", "benchmarks.side_by_side", "benchmarks.tracking"}
+    measuring = {"benchmarks.comparison", "benchmarks.kernel", "benchmarks.side_by_side", "benchmarks.tracking"}
     assert found == {"fused.compilation", "mirroring", "wandb_mirror", "compare.pool", *measuring}
 
 

@@ -202,6 +202,7 @@ def test_kernel_is_timed_beside_autograd(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1 thread"
     assert [line.split("|")[1].strip() for line in lines[4:6]] == ["1", "2"]
+    assert all(float(cell) > 0.0 for line in lines[4:6] for cell in (line.split("|")[i] for i in (2, 3, 5, 6)))
     assert main(["kernel", "--runs", "0"]) == 2
 
 

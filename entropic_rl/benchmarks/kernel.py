@@ -1,11 +1,16 @@
-"""Milliseconds of a PPO minibatch update on CartPole, RL Zoo's settings: by autograd, and compiled."""
+"""Milliseconds of a PPO update and of a rollout on CartPole, RL Zoo's settings: by torch, and by machine code."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from entropic_rl.agents import PPO, PPOConfig
 from entropic_rl.agents.config import action_head
@@ -14,33 +19,37 @@ from entropic_rl.spaces import observation_spec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["kernel_row"]
+__all__ = ["compilation", "kernel_row"]
 
 _N_ENVS = 8
 _CONFIG = PPOConfig(n_steps=32, batch_size=256, n_epochs=20, gae_lambda=0.8, gamma=0.98, learning_rate=1e-3)
 
 
 def kernel_row(n_runs: int, rounds: int) -> str:
-    """Update ``n_runs`` in turn by both, ``rounds`` times, on the threads that torch is set to.
+    """Train ``n_runs`` in turn by both, ``rounds`` times, on the threads that torch is set to.
 
     Returns:
-        A Markdown row: runs, ms per minibatch update of all of them (median), and the ratio within a round (median,
-        lowest to highest).
+        A Markdown row: runs, ms per minibatch update of all of them (median), ratio within a round (median, lowest to
+        highest); and the same of a rollout.
     """
-    plain, fused = _Learner(n_runs), _Learner(n_runs)
-    fused.agent.use_fused_kernel()
-    for learner in (plain, fused):
-        learner.update()  # compiles, and takes its memory
-    seconds = np.array([[plain.update(), fused.update()] for _ in range(rounds)])
-    each = np.median(seconds, 0) / _CONFIG.n_epochs * 1000.0
-    ratio = seconds[:, 0] / seconds[:, 1]
-    spread = f"{np.median(ratio):.1f} ({ratio.min():.1f} to {ratio.max():.1f})"
-    return f"| {n_runs} | {each[0]:.2f} | {each[1]:.2f} | {spread} |"
+    learners = (_Learner(n_runs, fused=False), _Learner(n_runs, fused=True))
+    for learner in learners:
+        learner.iterate()  # compiles, and takes its memory
+    seconds = np.array([[learner.iterate() for learner in learners] for _ in range(rounds)])  # [rounds, 2, 2]
+    rollouts, updates = seconds[:, :, 0], seconds[:, :, 1] / _CONFIG.n_epochs
+    return f"| {n_runs} | {_cells(updates)} | {_cells(rollouts)} |"
+
+
+def _cells(seconds: NDArray[np.float64]) -> str:
+    """Of both, ``[rounds, 2]``."""
+    each, ratio = np.median(seconds, 0) * 1000.0, seconds[:, 0] / seconds[:, 1]
+    return f"{each[0]:.2f} | {each[1]:.2f} | {np.median(ratio):.1f} ({ratio.min():.1f} to {ratio.max():.1f})"
 
 
 @dataclass
 class _Learner:
     n_runs: int
+    fused: bool
 
     def __post_init__(self) -> None:
         vector_env = make_vector_env("CartPole-v1", self.n_runs * _N_ENVS, backend="batched")
@@ -48,15 +57,41 @@ class _Learner:
         action = action_head(_CONFIG, vector_env.single_action_space)
         seeds = list(range(self.n_runs))
         self._envs = EnvBatch(vector_env, self.n_runs, observation=observation, action=action)
-        self.agent = PPO([_CONFIG] * self.n_runs, seeds, observation=observation, action=action, n_envs=_N_ENVS)
+        self._agent = PPO([_CONFIG] * self.n_runs, seeds, observation=observation, action=action, n_envs=_N_ENVS)
         self._obs = self._envs.reset(Stream(seeds, "environment").seeds(_N_ENVS))
+        if self.fused:
+            self._agent.use_fused_kernel(self._envs)
 
-    def update(self) -> float:
-        """Seconds of an update after a rollout; the rollout does not count."""
-        for _ in range(_CONFIG.n_steps):
-            transition = self._envs.step(self.agent.act(self._obs))
-            self.agent.observe(transition)
-            self._obs = transition.next_obs
+    def iterate(self) -> tuple[float, float]:
+        """Seconds of a rollout and of the update after it."""
         started = time.perf_counter()
-        self.agent.update(0.5)
+        if self._agent.roll is None:
+            for _ in range(_CONFIG.n_steps):
+                transition = self._envs.step(self._agent.act(self._obs))
+                self._agent.observe(transition)
+                self._obs = transition.next_obs
+        else:
+            self._obs = self._agent.roll(self._obs).obs[-1]
+        rolled = time.perf_counter()
+        self._agent.update(0.5)
+        return rolled - started, time.perf_counter() - rolled
+
+
+def compilation() -> str:
+    """A sentence: what making machine code takes, and what loading it does."""
+    with tempfile.TemporaryDirectory() as cache:
+        plain, cold, warm = (_seconds(kernel, cache) for kernel in ("autograd", "fused", "fused"))
+    return f"making machine code: {cold - plain:.1f} s, once; loading it: {warm - plain:.1f} s"
+
+
+def _seconds(kernel: str, cache: str) -> float:
+    """Of a training of one rollout in a process of its own, with its start."""
+    words = f"ppo --env CartPole-v1 --kernel {kernel} --n-steps 32 --total-timesteps 32 --eval-episodes 1 --no-progress"
+    with tempfile.TemporaryDirectory() as folder:
+        train = (
+            f"from entropic_rl.cli import main; main({[*words.split(), '--run-dir', f'{folder}/run']!r}, verb='train')"
+        )
+        command = [sys.executable, "-c", train]
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "XDG_CACHE_HOME": cache})
         return time.perf_counter() - started
