@@ -155,14 +155,15 @@ class ExplorationMeter:
         """One step: actions ``[R, E, *event]`` as the agent gave them, and the answer."""
         self._n_steps += 1
         valid = transition.valid
-        self._actions.append((action.unsqueeze(0), None if valid is None else valid.unsqueeze(0)))
+        # Copies: what others hold, too, is written over where a training goes on from a checkpoint.
+        self._actions.append((action.unsqueeze(0).clone(), None if valid is None else valid.unsqueeze(0).clone()))
         reward = transition.reward  # the env may reuse its own
         self._rewards.append((reward.clone() if valid is None else reward * valid).unsqueeze(0))
         if transition.final_obs is not None:
             ended = transition.terminated | transition.truncated
             self._meet([self._n_steps], transition.final_obs.unsqueeze(0), ended.unsqueeze(0))
         next_valid = transition.next_valid  # in NEXT_STEP mode the final observation comes again as the next one
-        counts = None if next_valid is None else next_valid.unsqueeze(0)
+        counts = None if next_valid is None else next_valid.unsqueeze(0).clone()
         self._meet([self._n_steps], transition.next_obs.unsqueeze(0), counts)
 
     def observe_rollout(self, rollout: Rollout) -> None:

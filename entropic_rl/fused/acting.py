@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from entropic_rl.families import MAX_LOG_STD, MIN_LOG_STD
-from entropic_rl.fused.compilation import Booleans, Floats, Integers, compiled
+from entropic_rl.fused.compilation import Booleans, Floats, Integers, compiled, put
 from entropic_rl.fused.layers import activate
 
 __all__ = ["Actor", "act", "act_runs"]
@@ -59,7 +59,8 @@ def act_runs(
     """
     units = np.empty((obs.shape[1], actor.n_units), np.float32)
     for run in range(start, stop):
-        units[:, : obs.shape[2]] = obs[run]
+        for b in range(len(units)):
+            put(units[b], obs[run, b])
         act(actor, params[run], units, noise[run], allowed[run], choices[run], numbers[run])
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "compiled_exactly",
     "from_bits",
     "is_compiled",
+    "put",
 ]
 
 Floats = NDArray[np.float32]
@@ -103,3 +104,10 @@ def cache_directory() -> Path:
         digest.update(path.read_bytes())
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "entropic_rl" / digest.hexdigest()[:16]
+
+
+@compiled
+def put(target: Any, source: Any) -> None:
+    """``target[:n] = source [n]``; a slice would bring in what words its error, which takes seconds to compile."""
+    for i in range(len(source)):
+        target[i] = source[i]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from entropic_rl.fused.blocks import WIDTH, block_1, block_2, block_4, block_6
-from entropic_rl.fused.compilation import Floats, compiled
+from entropic_rl.fused.compilation import Floats, compiled, put
 
 __all__ = ["product"]
 
@@ -28,7 +28,8 @@ def product(c: Floats, a: Floats, b: Floats, add: bool) -> None:
     if whole < n:
         rest = np.empty((len(c), WIDTH), np.float32)
         panel[:] = np.float32(0.0)
-        panel[:, : n - whole] = b[:, whole:]
+        for i in range(len(b)):
+            put(panel[i], b[i, whole:])
         _blocks(rest, a, panel, 0, False)
         for i in range(len(c)):
             for j in range(n - whole):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from entropic_rl.fused.compilation import Booleans, Floats, Integers, compiled
+from entropic_rl.fused.compilation import Booleans, Floats, Integers, compiled, put
 from entropic_rl.fused.heads import choose, draw
 from entropic_rl.fused.layers import forward
 from entropic_rl.fused.plan import TILE, Plan, Scratch, make_scratch
@@ -94,11 +94,11 @@ def _by_run(rolled: Rolled, recalled: Recalled, run: int) -> None:
     for t in range(n_steps):
         for e in range(n_envs):
             i = t * n_envs + e
-            recalled.obs[run, i] = rolled.obs[t, run, e]
-            recalled.choices[run, i] = rolled.choices[t, run, e]
-            recalled.numbers[run, i] = rolled.numbers[t, run, e]
+            put(recalled.obs[run, i], rolled.obs[t, run, e])
+            put(recalled.choices[run, i], rolled.choices[t, run, e])
+            put(recalled.numbers[run, i], rolled.numbers[t, run, e])
             if recalled.mask.shape[1] > 0:
-                recalled.mask[run, i] = rolled.mask[t, run, e]
+                put(recalled.mask[run, i], rolled.mask[t, run, e])
 
 
 @compiled
@@ -133,14 +133,15 @@ def _next_values(
             next_value[t, e] = recalled.value[run, (t + 1) * n_envs + e]
     for start in range(0, n_envs, TILE):
         units = _units(plan, params, rolled.obs[n_steps, run, start : start + TILE], scratch)
-        next_value[n_steps - 1, start : start + TILE] = units[plan.value]
+        put(next_value[n_steps - 1, start:], units[plan.value])
     place, ends = np.empty((TILE, 2), np.int64), np.empty((TILE, rolled.obs.shape[3]), np.float32)
     n_ends, last = 0, len(rolled.cut_times) - 1
     for k in range(last + 1):
         t = rolled.cut_times[k]
         for e in range(n_envs):
             if rolled.terminated[t, run, e] or rolled.truncated[t, run, e]:
-                place[n_ends, 0], place[n_ends, 1], ends[n_ends] = t, e, rolled.cut_obs[k, run, e]
+                place[n_ends, 0], place[n_ends, 1] = t, e
+                put(ends[n_ends], rolled.cut_obs[k, run, e])
                 n_ends += 1
             if n_ends == TILE or (k == last and e == n_envs - 1 and n_ends > 0):
                 units = _units(plan, params, ends[:n_ends], scratch)

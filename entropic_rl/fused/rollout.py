@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from entropic_rl.fused.acting import Actor, act
-from entropic_rl.fused.compilation import Booleans, Floats, Floats64, Integers, compiled
+from entropic_rl.fused.compilation import Booleans, Floats, Floats64, Integers, compiled, put
 
 __all__ = ["Counts", "Taken", "World", "roll_runs"]
 
@@ -117,7 +117,8 @@ def roll_runs(
             if _is_short(world, column, n):
                 break
             obs, next_obs = taken.obs[t, run], taken.obs[t + 1, run]
-            units[:, : obs.shape[1]] = obs
+            for b in range(n):
+                put(units[b], obs[b])
             choices, numbers = taken.choices[t, run], taken.numbers[t, run]
             everything = np.empty((0, 0), np.bool_)
             act(actor, params[run], units, taken.noise[run, t], everything, choices, numbers)
@@ -163,7 +164,7 @@ def _end(observe: Any, world: World, taken: Taken, t: int, run: int, reward: Flo
         taken.truncated[t, run, b], taken.starts[t + 1, run, b] = truncated, ended
         if not ended:
             continue
-        taken.final_obs[t, run, b] = taken.obs[t + 1, run, b]
+        put(taken.final_obs[t, run, b], taken.obs[t + 1, run, b])
         for s in range(len(world.state)):
             world.state[s, c] = world.starts[s, world.next[c]]
         if world.last[c] >= 0:
