@@ -251,6 +251,7 @@ TORCH_FREE = {
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_curvature",
     "benchmarks.cli_environments",
     "benchmarks.cli_few_labels", "benchmarks.cli_kernel", "benchmarks.cli_mathematics",
+    "benchmarks.cli_peers", "benchmarks.peers", "benchmarks.peers.job", "benchmarks.peers.tasks",
     "benchmarks.cli_robustness", "benchmarks.cli_studies",
     "benchmarks.cli_tracking",
     "compare", "benchmarks",
@@ -403,6 +404,10 @@ READERS = {
     "benchmarks.notebooks": "notebooks of this repository",
     "benchmarks.side_by_side": "what a process of its own wrote",
     "benchmarks.worker": "what the process that started it says",
+    "benchmarks.peers.clock": "what the kernel says of memory",
+    "benchmarks.peers.processes": "what a process of its own wrote",
+    "benchmarks.peers.report": "a page of this repository",
+    "benchmarks.peers.worker": "what the process that started it says",
     "benchmarks.fake_wandb": "what Weights & Biases sends in a measurement",
     "fused.compilation": "its own sources, for a digest of them",
     "wandb_mirror": "comparison, what the process that started it says; the record that a training of ours writes",
@@ -443,6 +448,8 @@ ALLOWED = {
     ("benchmarks.comparison", "subprocess"): "measures programs of ours and of others",
     ("benchmarks.side_by_side", "subprocess"): "measures programs of ours and of others",
     ("benchmarks.kernel", "subprocess"): "measures programs of ours",
+    ("benchmarks.peers.processes", "subprocess"): "measures programs of ours and of others",
+    ("benchmarks.peers.worker", "import_module"): "parts of the package, by a table",
     ("benchmarks.notebooks", "exec"): "runs notebooks of this repository",
     ("benchmarks.notebooks", "compile"): "runs notebooks of this repository",
 }
@@ -491,7 +498,13 @@ def test_the_process_environment_is_read_for_a_key_and_handed_on_and_nothing_els
         for node in ast.walk(parsed(path))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
     }
-    measuring = {"benchmarks.comparison", "benchmarks.kernel", "benchmarks.side_by_side", "benchmarks.tracking"}
+    measuring = {
+        "benchmarks.comparison",
+        "benchmarks.kernel",
+        "benchmarks.peers.processes",
+        "benchmarks.side_by_side",
+        "benchmarks.tracking",
+    }
     assert found == {"fused.compilation", "mirroring", "wandb_mirror", "compare.pool", *measuring}
 
 

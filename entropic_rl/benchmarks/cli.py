@@ -18,6 +18,7 @@ from entropic_rl.benchmarks import cli_environments as environments
 from entropic_rl.benchmarks import cli_few_labels as few_labels
 from entropic_rl.benchmarks import cli_kernel as kernel
 from entropic_rl.benchmarks import cli_mathematics as mathematics
+from entropic_rl.benchmarks import cli_peers as peers
 from entropic_rl.benchmarks import cli_robustness as robustness
 from entropic_rl.benchmarks import cli_studies as studies
 from entropic_rl.benchmarks import cli_tracking as tracking
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     curvature.add(choices)
     kernel.add(choices)
     tracking.add(choices)
+    peers.add(choices)
     try:
         args = parser.parse(words)
         if getattr(args, "show_config", False):
@@ -258,6 +260,7 @@ _MEASUREMENTS = {
     **few_labels.MEASUREMENTS,
     **kernel.MEASUREMENTS,
     **mathematics.MEASUREMENTS,
+    **peers.MEASUREMENTS,
     **active.MEASUREMENTS,
     **robustness.MEASUREMENTS,
     **studies.MEASUREMENTS,

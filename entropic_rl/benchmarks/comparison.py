@@ -18,7 +18,7 @@ from typing import Any
 from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.errors import UserError
 
-__all__ = ["batch_speed", "beside_sb3", "memory_table"]
+__all__ = ["batch_speed", "beside_sb3", "compare", "memory_table"]
 
 _COMPARE = "import sys; from entropic_rl.cli import main; sys.exit(main(verb='compare'))"
 _COEFFICIENTS = ("0", "0.0001", "0.001", "0.003", "0.01", "0.03", "0.1", "0.3")
@@ -48,7 +48,7 @@ def beside_sb3(run: RunConfig, config: Any, *, n_seeds: int, n_pairs: int, n_wor
     theirs = [_sb3_round(run, config, i, n_workers) for i in range((n_pairs + 1) // 2)]
     numbers = {"--seeds": n_seeds, "--workers": n_workers, "--total-timesteps": run.total_timesteps}
     flags = [word for flag, value in numbers.items() for word in (flag, str(value))]
-    seconds, session = _compare(["ppo", "--env", run.env, "--ent-coef", *_COEFFICIENTS, *flags])
+    seconds, session = _session(["ppo", "--env", run.env, "--ent-coef", *_COEFFICIENTS, *flags])
     theirs += [_sb3_round(run, config, i, n_workers) for i in range(len(theirs), n_pairs)]
     whole = statistics.mean(theirs) * rounds
     peak, estimate = session["memory_peak"], session["memory_estimate"]
@@ -94,13 +94,19 @@ def memory_table() -> str:
     lines = ["| batch | estimate (MiB) | peak (MiB) | |", "| --- | --- | --- | --- |"]
     for name, flags in _SHAPES.items():
         length = [] if "--total-timesteps" in flags else ["--total-timesteps", "2048"]
-        _, session = _compare([*flags, "--env", "CartPole-v1", "--ent-coef", "0", *length, "--parallel", "batch"])
+        _, session = _session([*flags, "--env", "CartPole-v1", "--ent-coef", "0", *length, "--parallel", "batch"])
         estimate, peak = session["memory_estimate"] / 2**20, session["memory_peak"] / 2**20
         lines.append(f"| {name} | {estimate:,.0f} | {peak:,.0f} | {estimate / peak - 1:+.0%} |")
     return "\n".join(lines)
 
 
-def _compare(arguments: Sequence[str]) -> tuple[float, dict[str, Any]]:
+def compare(arguments: Sequence[str]) -> tuple[float, float]:
+    """Seconds of a comparison as a user starts it, to its report, and the MiB that its processes held at most."""
+    seconds, session = _session(arguments)
+    return seconds, session["memory_peak"] / 2**20
+
+
+def _session(arguments: Sequence[str]) -> tuple[float, dict[str, Any]]:
     """Seconds of a comparison as a user starts it, and what it says of itself."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"

@@ -61,7 +61,7 @@ def train_sb3(agent: str, run: RunConfig, config: Any) -> dict[str, Any]:
     from entropic_rl.sb3.model import make_sb3_envs, make_sb3_model, normalized
 
     warnings.filterwarnings("ignore", module="stable_baselines3")
-    config = _of_sb3(agent, config)
+    config = of_sb3(agent, config)
     seed = run.seed % 2**31
     env = normalized(make_sb3_envs(run, run.n_envs, seed=seed), config)
     model = make_sb3_model(f"sb3:{agent.upper()}", config, env, seed=seed)
@@ -77,7 +77,7 @@ def train_sb3(agent: str, run: RunConfig, config: Any) -> dict[str, Any]:
     return {"fps": model.num_timesteps / seconds, "seconds": seconds, "returns": list(map(float, returns))}
 
 
-def _of_sb3(agent: str, config: Any) -> Any:
+def of_sb3(agent: str, config: Any) -> Any:
     """Our settings as those of Stable-Baselines3's agent: the same object for PPO and A2C, translated for SAC.
 
     Raises:

@@ -23,7 +23,16 @@ from entropic_rl.sb3.settings import check_sb3_settings
 from entropic_rl.schedules import Schedule
 from entropic_rl.spaces import is_pixels
 
-__all__ = ["ACTIVATIONS", "action_units", "has_start", "make_sb3_envs", "make_sb3_model", "normalized", "one_line"]
+__all__ = [
+    "ACTIVATIONS",
+    "action_units",
+    "constructor_options",
+    "has_start",
+    "make_sb3_envs",
+    "make_sb3_model",
+    "normalized",
+    "one_line",
+]
 
 ACTIVATIONS = {
     "tanh": nn.Tanh,
@@ -86,8 +95,7 @@ def make_sb3_model(agent: str, config: Any, envs: Any, *, seed: int, device: tor
     check_sb3_settings(agent, config)
     if is_pixels(envs.observation_space) and getattr(config, "features", "flat") != "flat":
         raise ConfigError(f"{agent} sees images as vectors here; give --features flat, to all that are compared")
-    passed = [field.name for field in dataclasses.fields(config) if field.name not in _NOT_PASSED]
-    options = {name: _counterpart(name, getattr(config, name)) for name in passed}
+    options = constructor_options(config)
     policy = "MultiInputPolicy" if isinstance(envs.observation_space, spaces.Dict) else "MlpPolicy"
     try:
         return getattr(stable_baselines3, agent.removeprefix("sb3:"))(
@@ -95,6 +103,12 @@ def make_sb3_model(agent: str, config: Any, envs: Any, *, seed: int, device: tor
         )
     except (AssertionError, NotImplementedError, TypeError, ValueError) as error:
         raise ConfigError(f"{agent} cannot be made: {one_line(error)}") from error
+
+
+def constructor_options(config: Any) -> dict[str, Any]:
+    """The settings that an algorithm's constructor takes by name; schedules as functions of what remains."""
+    passed = [field.name for field in dataclasses.fields(config) if field.name not in _NOT_PASSED]
+    return {name: _counterpart(name, getattr(config, name)) for name in passed}
 
 
 def _policy_kwargs(config: Any) -> dict[str, Any]:
