@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from entropic_rl.benchmarks import cli_peers
+from entropic_rl.benchmarks import cli_peers, scaling
 from entropic_rl.benchmarks.cli import main
 from entropic_rl.benchmarks.peers import clock, processes, report, rounds, tasks, toolkits
 from entropic_rl.benchmarks.peers.clock import Clock
@@ -107,7 +107,7 @@ def test_speeds_are_compared_within_a_round(monkeypatch):
     assert rows[1].startswith("| Stable-Baselines3 | 50 (40 to 75) | 4.00 (2.00 to 5.00) |")
     assert rows[1].endswith("| no episode ended |")
     assert {line.count("|") for line in table.splitlines()} == {7}
-    assert asked[:2] == [("ours", "fused", 0, 1), ("sb3", "autograd", 0, 1)]  # the kernel is ours alone
+    assert asked[:2] == [("ours", "fused", 0, 1), ("sb3", "auto", 0, 1)]  # the kernel is ours alone
 
 
 def test_every_run_of_a_comparison_is_counted_once(monkeypatch):
@@ -215,12 +215,48 @@ def test_peers_of_our_own_writing_solve_cartpole(peer):
         assert np.mean(found.returns) >= 450.0
 
 
+# Scaling
+
+
+def test_sizes_are_trained_as_long_as_they_need_and_no_longer():
+    def sizes(axis, size):
+        made = scaling.job(axis, size, 16, 2, {})
+        return len(made.seeds), made.run.n_envs, made.run.total_timesteps, made.config.batch_size, made.config.net_arch
+
+    assert sizes("runs", 1) == (1, 8, 65 * 256, 256, (64, 64))
+    assert sizes("runs", 1024) == (1024, 8, 5 * 256, 256, (64, 64))
+    assert sizes("widths", 512) == (16, 8, 33 * 256, 256, (512, 512))
+    assert sizes("envs", 1) == (16, 1, 65 * 32, 32, (64, 64))
+    assert scaling.job("runs", 4, 16, 2, {}).seeds == [8, 9, 10, 11]
+
+
+def test_kernel_of_trainings_that_are_cut_short_is_that_of_long_ones(monkeypatch):
+    assert scaling.job("runs", 4, 16, 0, {"kernel": "autograd"}).run.kernel == "autograd"
+    assert scaling.job("runs", 4, 16, 0, {}).run.kernel == "fused"
+    monkeypatch.setattr(tasks, "find_spec", lambda name: None)
+    assert scaling.job("runs", 4, 16, 0, {"kernel": "auto"}).run.kernel == "autograd"
+    assert rounds.make_machine_code({}) == "Ours without machine code."
+
+
+def test_cost_of_a_run_is_that_of_its_share(monkeypatch, capsys):
+    rates = iter([1_000.0, 4_000.0, 2_000.0])
+    monkeypatch.setattr(scaling, "train", lambda peer, job, *, threads: trained(next(rates)))
+    words = ["--runs", "4", "--widths", "--envs", "--rounds", "3", "--kernel", "autograd"]
+    assert main(["scaling", *words]) == 0
+    assert capsys.readouterr().out.splitlines()[4] == "| 4 | 2,000 (1,000 to 4,000) | 50.00 | 300 |"
+
+
+def test_sizes_are_checked(capsys):
+    assert main(["scaling", "--runs", "0"]) == 2
+    assert "expected at least 1" in capsys.readouterr().err
+
+
 # Command line
 
 
 @pytest.mark.slow
 def test_start_of_a_comparison_is_measured_to_its_first_row(capsys):
-    assert main(["peers", "--tasks", "start", "--rounds", "1", "--total-timesteps", "256"]) == 0
+    assert main(["peers", "--tasks", "start", "--rounds", "1", "--total-timesteps", "256", "--kernel", "autograd"]) == 0
     assert "| scripts/compare.py | " in capsys.readouterr().out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ from entropic_rl.errors import ConfigError
 from entropic_rl.flags import add_settings, given
 
 __all__ = ["MEASUREMENTS", "add"]
+
+_SIZES = {
+    "runs": [1, 4, 16, 64, 256, 1024],
+    "widths": [32, 64, 128, 256, 512],
+    "envs": [1, 2, 4, 8, 16, 32, 64],
+}
 
 
 def add(choices: Any) -> None:
@@ -24,6 +31,15 @@ def add(choices: Any) -> None:
     peers.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each [3]")
     peers.add_argument("--write", type=Path, metavar="FILE", help="page whose tables are replaced, docs/peers.md")
     _add_own(peers)
+    scaling = choices.add_parser(
+        "scaling", help="speed and memory of PPO over runs, network width, environments per run"
+    )
+    for axis, sizes in _SIZES.items():
+        scaling.add_argument(f"--{axis}", nargs="*", type=int, default=sizes, metavar="N",
+                             help=f"sizes; none leaves the table out [{' '.join(map(str, sizes))}]")  # fmt: skip
+    scaling.add_argument("--batch", type=int, default=16, metavar="N", help="runs, where they do not vary [16]")
+    scaling.add_argument("--rounds", type=int, default=3, metavar="N", help="trainings of each size [3]")
+    _add_own(scaling)
 
 
 def _add_own(parser: Any) -> None:
@@ -50,4 +66,19 @@ def _peers(args: Namespace) -> int:
     return 0
 
 
-MEASUREMENTS = {"peers": _peers}
+def _scaling(args: Namespace) -> int:
+    chosen = {axis: getattr(args, axis) for axis in _SIZES}
+    if min([args.batch, args.rounds, *chain.from_iterable(chosen.values())]) < 1:
+        raise ConfigError("--runs, --widths, --envs, --batch and --rounds: expected at least 1")
+    from entropic_rl.benchmarks.peers.rounds import make_machine_code
+    from entropic_rl.benchmarks.scaling import scaling_table
+
+    print(f"{make_machine_code(given(args, RunConfig))}\n", flush=True)
+    for axis, sizes in chosen.items():
+        for line in scaling_table(axis, sizes, args.batch, args.rounds, given(args, RunConfig)) if sizes else ():
+            print(line, flush=True)
+        print()
+    return 0
+
+
+MEASUREMENTS = {"peers": _peers, "scaling": _scaling}

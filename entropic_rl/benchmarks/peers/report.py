@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entropic_rl.benchmarks.peers.processes import cores
-from entropic_rl.benchmarks.peers.rounds import comparison_table, start_table, training_table
+from entropic_rl.benchmarks.peers.rounds import comparison_table, make_machine_code, start_table, training_table
 from entropic_rl.benchmarks.peers.tasks import TASKS, versions
 from entropic_rl.errors import ConfigError
 
@@ -19,6 +19,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 def measure(tasks: Sequence[str], peers: Sequence[str], rounds: int, own: Mapping[str, Any]) -> str:
     """Measure, printing each table when it is there; all of them as one text."""
     parts = [f"{versions()}; {len(cores())} cores; {rounds} rounds: medians (lowest to highest)."]
+    parts[0] += f" {make_machine_code(own)}"
     print(parts[0], flush=True)
     for name in tasks:
         if name == "comparison":

@@ -12,7 +12,7 @@ from entropic_rl.benchmarks.peers.job import Job
 from entropic_rl.errors import ConfigError
 from entropic_rl.resolve import layered
 
-__all__ = ["COEFFICIENTS", "PEERS", "TASKS", "Task", "choose_peers", "versions"]
+__all__ = ["COEFFICIENTS", "PEERS", "TASKS", "Task", "choose_peers", "kernel_of_long_runs", "versions"]
 
 COEFFICIENTS = (0.0, 0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
@@ -90,6 +90,14 @@ def choose_peers(named: Collection[str] | None) -> tuple[list[str], str]:
         raise ConfigError(f"--peers: {', '.join(absent)} is not installed; run: {_INSTALL}")
     line = f"not installed, and so not measured: {', '.join(absent)}; {_INSTALL}" if absent else ""
     return [name for name in PEERS if name not in absent and (named is None or name in named or name == "ours")], line
+
+
+def kernel_of_long_runs(own: Mapping[str, Any]) -> str:
+    """The kernel that ``own`` settings ask for; for ``auto`` what it is where runs are long."""
+    kernel = str(own.get("kernel", "auto"))
+    if kernel == "auto":
+        kernel = "fused" if find_spec("numba") else "autograd"
+    return kernel
 
 
 def versions() -> str:
