@@ -207,6 +207,23 @@ def test_poles_of_the_jax_program_move_as_gymnasiums():
     assert bool(step(standing, np.array([0]), jax.random.key(1))[1][0])  # 500 steps are the most
 
 
+@needs_jax
+def test_advantages_of_the_jax_program_are_ours():
+    import torch
+
+    from entropic_rl.benchmarks.peers.jax_ppo import _advantages, _Step
+    from entropic_rl.returns import gae
+
+    rng = np.random.default_rng(0)
+    reward, value, last = rng.normal(size=(9, 3)), rng.normal(size=(9, 3)), rng.normal(size=3)
+    done = rng.random((9, 3)) < 0.3
+    rollout = _Step(None, None, None, value, reward, done, None)
+    found = _advantages(rollout, last, 0.9, 0.8)
+    next_value = np.concatenate([value[1:], last[None]])
+    ours = [torch.tensor(x) for x in (reward, value, next_value, done, np.zeros_like(done))]
+    np.testing.assert_allclose(found, gae(*ours, gamma=0.9, gae_lambda=0.8), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("peer", ["cleanrl", pytest.param("jax", marks=needs_jax)])
 def test_peers_of_our_own_writing_solve_cartpole(peer):

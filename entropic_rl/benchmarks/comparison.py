@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -101,9 +102,9 @@ def memory_table() -> str:
 
 
 def compare(arguments: Sequence[str]) -> tuple[float, float]:
-    """Seconds of a comparison as a user starts it, to its report, and the MiB that its processes held at most."""
+    """Seconds of a comparison as a user starts it, to its report, and the MiB (or NaN) of its workers at most."""
     seconds, session = _session(arguments)
-    return seconds, session["memory_peak"] / 2**20
+    return seconds, (session["memory_peak"] or math.nan) / 2**20
 
 
 def _session(arguments: Sequence[str]) -> tuple[float, dict[str, Any]]:
