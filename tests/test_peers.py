@@ -277,6 +277,15 @@ def test_start_of_a_comparison_is_measured_to_its_first_row(capsys):
     assert "| scripts/compare.py | " in capsys.readouterr().out
 
 
+def test_what_was_measured_is_said_above_the_tables(monkeypatch, capsys):
+    monkeypatch.setattr(report, "make_machine_code", lambda own: "Made.")
+    monkeypatch.setattr(report, "training_table", lambda *given: f"{given}")
+    text = report.measure(["ppo"], ["ours"], 1, {"total_timesteps": 512})
+    assert "cores; 1 round, --total-timesteps 512. Made.\n\n### PPO on CartPole" in text
+    assert text.endswith("('ppo', ['ours'], 1, {'total_timesteps': 512})")
+    assert "torch 2." in capsys.readouterr().out
+
+
 def test_tables_take_the_place_of_the_ones_before(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"# Peers\n\n{report.BEGIN}\nold\n{report.END}\n\nend\n")

@@ -18,8 +18,9 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 def measure(tasks: Sequence[str], peers: Sequence[str], rounds: int, own: Mapping[str, Any]) -> str:
     """Measure, printing each table when it is there; all of them as one text."""
-    parts = [f"{versions()}; {len(cores())} cores; {rounds} rounds: medians (lowest to highest)."]
-    parts[0] += f" {make_machine_code(own)}"
+    given = "".join(f", --{name.replace('_', '-')} {value}" for name, value in own.items())
+    several = f"{rounds} rounds: medians (lowest to highest)" if rounds > 1 else "1 round"
+    parts = [f"{versions()}; {len(cores())} cores; {several}{given}. {make_machine_code(own)}"]
     print(parts[0], flush=True)
     for name in tasks:
         if name == "comparison":
