@@ -28,13 +28,14 @@ from entropic_rl.normalization import RewardNormalizer
 from entropic_rl.on_policy import (
     LossParts,
     Samples,
-    normalize_advantage,
     prepare,
     rollout_metrics,
 )
 from entropic_rl.optimizers import RMSprop, clip_grad_norm_
 from entropic_rl.policies import ActorCritic, NetworkConfig
+from entropic_rl.ranks import ALONE
 from entropic_rl.reductions import masked_means
+from entropic_rl.shares import average, average_gradient, normalized_advantage, part
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.vector import EnvBatch, Transition
 from entropic_rl.watching import UNWATCHED, Terms
@@ -60,6 +61,7 @@ class A2C:
     """
 
     Config = A2CConfig
+    ranks = ALONE
 
     def __init__(
         self,
@@ -112,8 +114,10 @@ class A2C:
         recall = prepare if self._fused is None else self._fused.prepare
         samples = recall(self._collector, self._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
         if self._fused is None:
-            parts, metrics = self._loss(samples, c)
-            metrics["train/grad_norm"] = self._step(samples, parts, c)
+            batch = part(samples, self.ranks)
+            parts, metrics = self._loss(batch, c)
+            metrics = average(self.ranks, batch, metrics)
+            metrics["train/grad_norm"] = self._step(batch, parts, c)
         else:
             metrics = self._fused(samples, c, lambda batch: self._inputs(batch, c))
         self._entropy.steer(metrics, c["learning_rate"])
@@ -146,7 +150,7 @@ class A2C:
         log_prob, bonus = distribution.log_prob(batch.action), self._entropy.bonus(distribution)
         advantage, unit = batch.advantage, batch.reward_scale
         if config.normalize_advantage:
-            advantage, std = normalize_advantage(advantage, valid)
+            advantage, std = normalized_advantage(batch)
             unit = unit * std
         policy_loss = policy_gradient_loss(log_prob, advantage)
         critic_loss = value_loss(value, batch.value_target)
@@ -169,6 +173,7 @@ class A2C:
         """One clipped gradient step of every run; returns the gradient norms before clipping, ``[R]``."""
         params = self.policy.params
         params.backward(parts.total)
+        average_gradient(self.ranks, batch, params.grads)
         norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
         with self.watcher.step("policy", params, self._optimizer, partial(self._terms, batch, c)):
             self._optimizer.step(params.values, params.grads, c["learning_rate"])

@@ -29,13 +29,14 @@ from entropic_rl.on_policy import (
     LossParts,
     Samples,
     minibatches,
-    normalize_advantage,
     prepare,
     rollout_metrics,
 )
 from entropic_rl.optimizers import Adam, clip_grad_norm_
 from entropic_rl.policies import ActorCritic, NetworkConfig
+from entropic_rl.ranks import ALONE
 from entropic_rl.reductions import masked_mean, masked_means
+from entropic_rl.shares import average, average_gradient, normalized_advantage
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import EnvBatch, Transition
@@ -65,6 +66,7 @@ class PPO:
     """
 
     Config = PPOConfig
+    ranks = ALONE
 
     def __init__(
         self,
@@ -158,8 +160,9 @@ class PPO:
         history: list[dict[str, Tensor]] = []
         counted: list[Tensor] = []
         for _ in range(self.config.n_epochs):
-            for batch in minibatches(samples, self.config.batch_size, self._minibatch_stream):
+            for batch in minibatches(samples, self.config.batch_size, self._minibatch_stream, self.ranks):
                 parts, metrics = self._loss(batch, c)
+                metrics = average(self.ranks, batch, metrics)
                 counted.append(active)
                 if target_kl is not None:
                     active = active & (metrics["train/approx_kl"] <= 1.5 * target_kl)
@@ -177,7 +180,7 @@ class PPO:
         log_prob, bonus = distribution.log_prob(batch.action), self._entropy.bonus(distribution)
         advantage, unit = batch.advantage, batch.reward_scale
         if config.normalize_advantage:
-            advantage, std = normalize_advantage(advantage, valid)
+            advantage, std = normalized_advantage(batch)
             unit = unit * std
         clip = c["clip_range"].unsqueeze(1)
         policy_loss = clipped_surrogate_loss(log_prob, batch.log_prob, advantage, clip_range=clip)
@@ -208,6 +211,7 @@ class PPO:
         """One clipped gradient step of every active run; returns the gradient norms before clipping, ``[R]``."""
         params = self.policy.params
         params.backward(parts.total)
+        average_gradient(self.ranks, batch, params.grads)
         norm = clip_grad_norm_(params.grads, c["max_grad_norm"])
         with self.watcher.step("policy", params, self._optimizer, partial(self._terms, batch, c)):
             self._optimizer.step(params.values, params.grads, c["learning_rate"], active)

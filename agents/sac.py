@@ -29,8 +29,10 @@ from entropic_rl.losses import entropic_loss, value_loss
 from entropic_rl.off_policy import Collector, Draws, inspect_policy, mean_over_steps
 from entropic_rl.optimizers import Adam
 from entropic_rl.policies import ActorCritic, NetworkConfig, draw_noise
+from entropic_rl.ranks import ALONE
 from entropic_rl.reductions import masked_mean
 from entropic_rl.returns import td_target
+from entropic_rl.shares import part_of_batch
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import Transition
@@ -53,6 +55,7 @@ class SAC:
     """
 
     Config = SACConfig
+    ranks = ALONE
 
     def __init__(
         self,
@@ -127,14 +130,13 @@ class SAC:
     def _step(self, progress: float, c: dict[str, Tensor]) -> dict[str, Tensor]:
         """One gradient step of the coefficient, the critics and the actor of every run."""
         ent_coef = self._entropy.coefficient.at(progress).clone()
-        batch = self._collector.batch(c["gamma"])
-        noise, next_noise = self._noise.next().unbind(1)
+        batch, drawn, weight = part_of_batch(self._collector.batch(c["gamma"]), self._noise.next(), self.ranks)
+        noise, next_noise = drawn.unbind(1)
         distribution = self.policy.distribution(batch.obs)
         action, bonus = self._act_and_bonus(distribution, noise)
         with torch.no_grad():
             entropies = self._entropy.metrics(distribution, bonus)
             metrics = {name: masked_mean(values, batch.valid) for name, values in entropies.items()}
-        self._entropy.steer(metrics, c["learning_rate"])
 
         def inputs() -> dict[str, Tensor]:
             return flat(batch=batch, coefficient=c, noise=noise, next_noise=next_noise, state=self.state())
@@ -142,6 +144,9 @@ class SAC:
         critic_loss = self._critic_loss(batch, next_noise)
         critic, actor = self.critics.params, self.policy.params
         critic.backward(critic_loss)
+        metrics["train/critic_loss"] = critic_loss.detach()
+        metrics = self.ranks.average_gradient(critic.grads, weight, metrics)
+        self._entropy.steer(metrics, c["learning_rate"])
         learning_rates = self.critics.per_row(c["learning_rate"])
         terms = partial(self._critic_terms, batch, next_noise)
         with self.watcher.step("critics", critic, self._critic_optimizer, terms):
@@ -150,6 +155,7 @@ class SAC:
 
         actor_loss = self._actor_loss(batch, action, bonus)
         actor.backward(actor_loss)
+        metrics |= self.ranks.average_gradient(actor.grads, weight, {"train/actor_loss": actor_loss.detach()})
         terms = partial(self._actor_terms, batch, noise)
         with self.watcher.step("policy", actor, self._actor_optimizer, terms):
             self._actor_optimizer.step(actor.values, actor.grads, c["learning_rate"])
@@ -158,8 +164,6 @@ class SAC:
         return metrics | {
             "train/ent_coef": ent_coef,
             "train/effective_temperature": ent_coef,
-            "train/critic_loss": critic_loss.detach(),
-            "train/actor_loss": actor_loss.detach(),
         }
 
     def _act_and_bonus(self, distribution: Distribution, noise: Tensor) -> tuple[Tensor, Tensor]:

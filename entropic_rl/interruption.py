@@ -31,8 +31,9 @@ class Stop:
         signal: the name of the signal that asked; None if none has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self.signal: str | None = None
+        self._quiet = quiet
         self._process = os.getpid()
 
     def __call__(self) -> bool:
@@ -53,6 +54,8 @@ class Stop:
                 raise KeyboardInterrupt
             return
         self.signal = signal.Signals(number).name
+        if self._quiet:
+            return
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, self._answer())
 
     def _answer(self) -> bytes:
@@ -67,9 +70,13 @@ def _in_child(number: int) -> None:
 
 
 @contextmanager
-def stopping_on_signals() -> Iterator[Stop]:
-    """Within it SIGINT, SIGTERM and SIGUSR1 only ask to stop; outside the main thread nothing changes."""
-    stop = Stop()
+def stopping_on_signals(*, quiet: bool = False) -> Iterator[Stop]:
+    """Within it SIGINT, SIGTERM and SIGUSR1 only ask to stop; outside the main thread nothing changes.
+
+    Args:
+        quiet: do not answer; another process does.
+    """
+    stop = Stop(quiet=quiet)
     with _handled_by(stop.ask):
         yield stop
 

@@ -15,9 +15,11 @@ from entropic_rl.collector import Collector
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.losses import entropic_loss
 from entropic_rl.policies import ActorCritic
+from entropic_rl.ranks import ALONE, Ranks
 from entropic_rl.reductions import entropy_metrics, explained_variance, masked_mean, mean_and_quantiles, variance
 from entropic_rl.returns import gae
 from entropic_rl.sequences import Chunks, Sequences
+from entropic_rl.shares import Share, normalize_advantage, part
 from entropic_rl.streams import Stream
 from entropic_rl.watching import Terms
 
@@ -47,6 +49,7 @@ class Samples:
         entropy: ``[R, 4]`` of the policy that acted, in nats: mean, 10 %, 50 % and 90 % quantile over the states met.
         reward_scale: ``[R]``, what rewards were divided by.
         sequences: how samples follow each other, if the policy has memory; what is padded there is not valid.
+        share: of what minibatch these are a part, if several processes divide it.
     """
 
     obs: Tensor
@@ -60,6 +63,7 @@ class Samples:
     entropy: Tensor
     reward_scale: Tensor
     sequences: Sequences | None = None
+    share: Share | None = None
 
     def pick(self, index: Tensor) -> Samples:
         """Samples ``index [R, B]`` of each run; with memory, sequences."""
@@ -179,10 +183,11 @@ class LossParts:
         return Terms(masked_mean(task, self.valid), masked_mean(entropy, self.valid))
 
 
-def minibatches(samples: Samples, batch_size: int, stream: Stream) -> Iterator[Samples]:
+def minibatches(samples: Samples, batch_size: int, stream: Stream, ranks: Ranks = ALONE) -> Iterator[Samples]:
     """One pass over the samples in random order, each run in its own; the last minibatch may be smaller.
 
-    With memory, minibatches hold as many whole sequences as have ``batch_size`` samples, at least one.
+    Several processes get their parts of the same minibatches. With memory, minibatches hold as many whole sequences as
+    have ``batch_size`` samples, at least one.
     """
     sequences = samples.sequences
     if sequences is not None:
@@ -190,31 +195,15 @@ def minibatches(samples: Samples, batch_size: int, stream: Stream) -> Iterator[S
     else:
         n, size = samples.advantage.shape[1], batch_size
     if size >= n:
-        yield samples  # the mean over all samples does not depend on their order
+        yield part(samples, ranks)  # the mean over all samples does not depend on their order
         return
     order = stream.permutation(n)
     if sequences is not None:
-        yield from (samples.pick(index) for index in order.split(size, 1))
+        yield from (part(samples.pick(index), ranks) for index in order.split(size, 1))
         return
     shuffled = samples.pick(order)
     for start in range(0, n, size):
-        yield shuffled.slice(start, min(start + size, n))
-
-
-def normalize_advantage(advantage: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``(A - mean) / (std + 1e-8)`` per run, ``[R, B]``, and the divisor, ``[R]``; a lone sample stays as it is."""
-    if advantage.shape[1] < 2:
-        return advantage, torch.ones_like(advantage[:, 0])
-    if valid is None:
-        std, mean = torch.std_mean(advantage, 1, keepdim=True)
-    else:
-        weight = valid.to(advantage.dtype)
-        n = weight.sum(1, keepdim=True)
-        lone = n < 2
-        mean = (advantage * weight).sum(1, keepdim=True) / n.clamp(min=1.0)
-        std = (((advantage - mean) * weight).square().sum(1, keepdim=True) / (n - 1.0).clamp(min=1.0)).sqrt()
-        mean, std = mean.masked_fill(lone, 0.0), std.masked_fill(lone, 1.0)
-    return (advantage - mean) / (std + 1e-8), std.squeeze(1) + 1e-8
+        yield part(shuffled.slice(start, min(start + size, n)), ranks)
 
 
 def rollout_metrics(

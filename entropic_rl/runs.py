@@ -31,6 +31,7 @@ from entropic_rl.kernels import note_compilation, use_kernel
 from entropic_rl.optimality import find_rules, measure_optimality, tabular_policy
 from entropic_rl.policies import ActorCritic
 from entropic_rl.policy_files import save_policy
+from entropic_rl.ranks import ALONE, Ranks
 from entropic_rl.recording import (
     evaluation_row,
     finish,
@@ -41,12 +42,13 @@ from entropic_rl.recording import (
     settle,
 )
 from entropic_rl.run_directory import FAILED, OFFENDING, write_json
+from entropic_rl.shared_envs import share
 from entropic_rl.spaces import ActionSpec, observation_spec
 from entropic_rl.tracking import Recorder
 from entropic_rl.training import Agent, Record, Training
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["Report", "load_device", "train_cells"]
+__all__ = ["Report", "load_device", "prepare", "train_cells"]
 
 
 class Report(Protocol):
@@ -69,6 +71,7 @@ def train_cells(
     resume: bool = False,
     extendable: bool = False,
     should_stop: Callable[[], bool] | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[dict[str, Any]]:
     """Train all cells together, write each one's run directory, and return their summaries.
 
@@ -81,6 +84,7 @@ def train_cells(
         resume: go on from the newest of them; from the beginning if there is none yet.
         extendable: write one at the end, too, from which a longer training could go on.
         should_stop: asked after every env step, if given.
+        ranks: processes that learn the same, of which this is the first.
 
     Raises:
         ConfigError: the cells differ in a structural field.
@@ -93,17 +97,7 @@ def train_cells(
     _check_batchable(cells)
     cells = [settle(cell) for cell in cells]
     run = cells[0].run
-    device = load_device(run.device)
-    make_envs = partial(
-        make_vector_env,
-        run.env,
-        kwargs=run.env_kwargs,
-        backend=run.env_backend,
-        wrappers=run.env_wrappers,
-        device=device,
-        timeout=run.env_timeout,
-    )
-    envs, meter, agent, diagnosis, kernel = _set_up(agent_class, cells, make_envs, device)
+    make_envs, envs, meter, agent, diagnosis, kernel = prepare(agent_class, cells, ranks)
     cells = [replace(cell, run=replace(cell.run, kernel=kernel)) for cell in cells]
     examiner = _Examiner(agent.policy, cells, make_envs, envs)
     recorders = [open_recorder(cell, job_type, resume=resume) for cell in cells]
@@ -116,9 +110,9 @@ def train_cells(
             log_interval=log_interval(run, agent.steps_per_update * run.n_envs),
             meter=meter,
             on_update=diagnosis.at,
-            should_stop=should_stop,
+            should_stop=ranks.stopping(should_stop),
             on_broken=partial(_note_broken, cells),
-            keep=partial(_keep, cells, agent.policy),
+            keep=partial(_keep, cells, agent.policy) if ranks.size == 1 else None,
         )
         checkpointer = Checkpointer(
             checkpoints,
@@ -224,9 +218,10 @@ def load_device(name: str) -> torch.device:
     return device
 
 
-class _SetUp(NamedTuple):
-    """Environments, meter, agent, its watcher, and what it computes by."""
+class SetUp(NamedTuple):
+    """What makes environments of cells, these, meter, agent, its watcher, and what it computes by."""
 
+    make_envs: Any
     envs: EnvBatch
     meter: ExplorationMeter | None
     agent: Agent
@@ -234,11 +229,30 @@ class _SetUp(NamedTuple):
     kernel: Literal["fused", "autograd"]
 
 
-def _set_up(agent_class: Any, cells: Sequence[Cell], make_envs: Any, device: torch.device) -> _SetUp:
-    """What the cells are trained with; if a part cannot be made, nothing is left open."""
+def prepare(agent_class: Any, cells: Sequence[Cell], ranks: Ranks = ALONE) -> SetUp:
+    """What the cells are trained with.
+
+    Raises:
+        UserError: a part cannot be made, in any of the processes.
+    """
+    return ranks.agree(lambda: _set_up(agent_class, cells, ranks))
+
+
+def _set_up(agent_class: Any, cells: Sequence[Cell], ranks: Ranks) -> SetUp:
+    """The same of one process; if a part cannot be made, nothing is left open."""
     run, config = cells[0].run, cells[0].config
+    device = load_device(run.device)
+    make_envs = partial(
+        make_vector_env,
+        run.env,
+        kwargs=run.env_kwargs,
+        backend=run.env_backend,
+        wrappers=run.env_wrappers,
+        device=device,
+        timeout=run.env_timeout,
+    )
     wrap = None if run.env_backend == "batched" else EpisodeTape  # which keeps its state by itself
-    vector_env = make_envs(len(cells) * run.n_envs, wrap=wrap)
+    vector_env = make_envs(len(cells) * run.n_envs // ranks.size, wrap=wrap)
     try:
         observation = observation_spec(vector_env.single_observation_space).stacked(run.frame_stack)
         action = action_head(config, vector_env.single_action_space)
@@ -258,9 +272,10 @@ def _set_up(agent_class: Any, cells: Sequence[Cell], make_envs: Any, device: tor
             n_envs=run.n_envs,
             device=device,
         )
+        envs = share(envs, agent, ranks, success_return=run.success_return)
         kernel = use_kernel(agent, envs, run)
         diagnosis = Diagnosis(agent, cells) if run.diagnose else Undiagnosed()
-        return _SetUp(envs, _make_meter(run, envs, action, device), agent, diagnosis, kernel)
+        return SetUp(make_envs, envs, _make_meter(run, envs, action, device), agent, diagnosis, kernel)
     except BaseException:
         vector_env.close()
         raise

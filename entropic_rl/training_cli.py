@@ -8,11 +8,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from entropic_rl.agents.config import AGENT_CONFIGS
 from entropic_rl.allocation import keep_freed_memory
 from entropic_rl.cell import Cell, read_cell, settings_class
 from entropic_rl.config import RunConfig, build, jsonable
+from entropic_rl.data_parallel import is_joined
 from entropic_rl.environments import import_gym_packages
 from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.flags import Parser, add_settings
@@ -29,6 +31,9 @@ from entropic_rl.run_directory import (
 )
 from entropic_rl.user_modules import is_user_agent
 
+if TYPE_CHECKING:
+    from entropic_rl.ranks import Ranks
+
 __all__ = ["train"]
 
 _CHANGEABLE = ("total_timesteps", "checkpoint_every", "checkpoint_seconds")  # when a run is resumed
@@ -36,8 +41,41 @@ _CHANGEABLE = ("total_timesteps", "checkpoint_every", "checkpoint_seconds")  # w
 
 def train(prog: str, arguments: Sequence[str]) -> int:
     """Train one agent and leave a run directory, or go on with one."""
-    if any(word.split("=", 1)[0] == "--resume" for word in arguments):
+    if is_joined():
+        return _train_together(prog, arguments)
+    if _is_resuming(arguments):
         return _resume(prog, arguments)
+    asked = _asked(prog, arguments)
+    return asked if isinstance(asked, int) else _train(prog, *asked)
+
+
+def _is_resuming(arguments: Sequence[str]) -> bool:
+    return any(word.split("=", 1)[0] == "--resume" for word in arguments)
+
+
+def _train_together(prog: str, arguments: Sequence[str]) -> int:
+    """The same in processes that ``torchrun`` started; the first one reads and writes as if it were alone."""
+    from entropic_rl.data_parallel import joined, on_device, settle_for, train_beside
+
+    def checked(ranks: Ranks) -> tuple[Cell, bool] | int:
+        if _is_resuming(arguments):
+            raise ConfigError("--resume: expected one process, got several of torchrun; their trainings begin anew")
+        asked = _asked(prog, arguments)
+        return asked if isinstance(asked, int) else (settle_for(asked[0], ranks), asked[1])
+
+    with joined() as ranks:
+        found = ranks.agree(lambda: checked(ranks))
+        if isinstance(found, int):
+            return found
+        cell, progress = found
+        placed = on_device(ranks, cell.run.device)
+        if placed.is_first:
+            return _train(prog, cell, progress, ranks=placed)
+        return train_beside(cell, placed)
+
+
+def _asked(prog: str, arguments: Sequence[str]) -> tuple[Cell, bool] | int:
+    """The training that the command line asks for, and whether to show progress; or that there is none to do."""
     arguments = _agent_first(arguments)
     parser = _agent_parser(prog, [*AGENT_CONFIGS, *(word for word in arguments[:1] if is_user_agent(word))])
     for name, sub in parser.subparsers.items():
@@ -54,7 +92,7 @@ def train(prog: str, arguments: Sequence[str]) -> int:
     check_environment(run, config)
     check_device(run.device)
     say_preset(args, run)
-    return _train(prog, Cell(args.agent, run, config, directory), progress=args.progress)
+    return Cell(args.agent, run, config, directory), args.progress
 
 
 def _resume(prog: str, arguments: Sequence[str]) -> int:
@@ -99,14 +137,15 @@ def _resume(prog: str, arguments: Sequence[str]) -> int:
                 f"--total-timesteps {run.total_timesteps}"
             )
     check_device(run.device)
-    return _train(prog, replace(cell, run=run), progress=args.progress, resume=True)
+    return _train(prog, replace(cell, run=run), args.progress, resume=True)
 
 
-def _train(prog: str, cell: Cell, *, progress: bool, resume: bool = False) -> int:
+def _train(prog: str, cell: Cell, progress: bool, *, resume: bool = False, ranks: Ranks | None = None) -> int:
     import torch
 
     from entropic_rl.agents import agent_class
     from entropic_rl.progress import ProgressReport, print_summary
+    from entropic_rl.ranks import ALONE
     from entropic_rl.runs import train_cells
 
     run, directory = cell.run, cell.directory
@@ -124,10 +163,11 @@ def _train(prog: str, cell: Cell, *, progress: bool, resume: bool = False) -> in
                 agent_class(cell.agent),
                 [cell],
                 report,
-                checkpoints=directory / CHECKPOINTS,
+                checkpoints=None if ranks else directory / CHECKPOINTS,
                 resume=resume,
                 extendable=True,
                 should_stop=stop,
+                ranks=ranks or ALONE,
             )
         except Stopped:
             has_checkpoint = (directory / CHECKPOINTS).is_dir()

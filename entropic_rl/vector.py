@@ -134,6 +134,13 @@ class EnvBatch:
 
     def step(self, action: Tensor) -> Transition:
         """Act with ``[R, E, *event]``."""
+        transition, reward = self.answer(action)
+        ended = None if transition.final_obs is None else transition.terminated | transition.truncated
+        self.episodes.add(reward, ended, transition.valid)
+        return transition
+
+    def answer(self, action: Tensor) -> tuple[Transition, Tensor]:
+        """The same, with raw rewards ``[R, E]`` of the environments' own type; no episodes are counted."""
         flat_action = action.flatten(0, 1)
         if self._action.is_continuous:  # of a run whose parameters broke; it is its gradient that tells
             flat_action = flat_action.nan_to_num()
@@ -155,11 +162,10 @@ class EnvBatch:
         if self.mode is AutoresetMode.NEXT_STEP:
             starts = self._just_ended
             valid = None if starts is None else ~starts
-        self.episodes.add(self._by_run(reward), ended, valid)
         self._just_ended = ended
         self.mask = self._mask(masks)
         final = None if final_obs is None else self._frames.peek(self._numbers(final_obs))
-        return Transition(
+        transition = Transition(
             next_obs=self._frames.push(self._numbers(next_obs), starts),
             reward=self._numbers(reward),
             terminated=terminated,
@@ -171,6 +177,7 @@ class EnvBatch:
             final_mask=self._mask(final_masks),
             starts=starts,
         )
+        return transition, self._by_run(reward)
 
     def close(self) -> None:
         """Close the sub-environments."""

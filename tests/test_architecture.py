@@ -43,7 +43,10 @@ MACHINERY = {
     "features",
     "health",
     "loss_parts",
+    "ranks",
     "sequences",
+    "shared_envs",
+    "shares",
     "watching",
 }
 LOOP = {
@@ -81,6 +84,20 @@ MAY_IMPORT = {
     "critics": CORE | MACHINERY,
     "off_policy": CORE | MACHINERY,
     "reductions": set(),
+    "ranks": {"errors"},
+    "shared_envs": {"episodes", "errors", "health", "ranks", "vector"},
+    "shares": {"buffers", "on_policy", "ranks"},  # the latter for its types alone
+    "data_parallel": {
+        "agents",
+        "allocation",
+        "cell",
+        "errors",
+        "interruption",
+        "ranks",
+        "recording",
+        "runs",
+        "training",
+    },
     "entropy": {"continuous_entropy", "quadrature"},
     "continuous_entropy": {"quadrature"},
     "quadrature": set(),
@@ -246,6 +263,7 @@ TORCH_FREE = {
     "", "allocation", "user_modules", "conv_layers", "extras", "wrappers",
     "errors", "schedules", "families", "presets", "config", "classifier_flags", "flags", "spaces", "environments",
     "mirroring", "run_directory", "interruption", "parts", "resumable", "training_cli", "wandb_push_cli",
+    "data_parallel",
     "env_checks", "env_workers", "fused",
     "cli",
     "evaluate_run", "agents", "agents.config", "benchmarks.cli", "benchmarks.cli_active", "benchmarks.cli_curvature",
@@ -505,7 +523,7 @@ def test_the_process_environment_is_read_for_a_key_and_handed_on_and_nothing_els
         "benchmarks.side_by_side",
         "benchmarks.tracking",
     }
-    assert found == {"fused.compilation", "mirroring", "wandb_mirror", "compare.pool", *measuring}
+    assert found == {"data_parallel", "fused.compilation", "mirroring", "wandb_mirror", "compare.pool", *measuring}
 
 
 def test_pickles_are_forbidden_wherever_numpy_could_read_them():
