@@ -17,12 +17,16 @@ _PACKAGES = {
     "numba": ("Numba", "entropic-rl[fast]"),
     "atari": ("ale-py", "entropic-rl[atari]"),
 }
+_MODULES = {  # known by the missing module's name alone: an error's text may hold these letters in other words
+    "ray": ("Ray", "entropic-rl[cluster]"),
+    "submitit": ("submitit", "entropic-rl[cluster]"),
+}
 
 
 def missing_package(error: Exception) -> str | None:
     """``NAME, which is not installed; run: pip install "..."``; None if the error is about no package known here."""
     if isinstance(error, ImportError) and error.name:  # a part of a package, or one that is broken, is not looked for
-        found = _PACKAGES.get(error.name.lower()) if isinstance(error, ModuleNotFoundError) else None
+        found = (_PACKAGES | _MODULES).get(error.name.lower()) if isinstance(error, ModuleNotFoundError) else None
     else:
         text = str(error).lower()
         found = next((package for key, package in _PACKAGES.items() if key in text), None)

@@ -241,6 +241,7 @@ MAY_IMPORT = {
         "allocation",
         "compare",
         "conv_layers",
+        "extras",
         "flags",
         "landscape",
         "resolve",
@@ -274,7 +275,8 @@ TORCH_FREE = {
     "benchmarks.cli_tracking",
     "compare", "benchmarks",
     "envs", "cell", "resolve",
-    "compare.cli", "compare.grid", "compare.execute", "compare.jobs", "compare.memory", "compare.pool",
+    "compare.cli", "compare.grid", "compare.engines", "compare.execute", "compare.jobs", "compare.memory",
+    "compare.on_ray", "compare.on_slurm", "compare.parcels", "compare.pool", "compare.remote", "compare.station",
     "compare.unfinished",
     "compare.wandb_sweep", "progress", "sb3", "sb3.settings", "supervised", "supervised.config",
     "active", "active.asking", "active.cli", "active.config", "active.label_book", "active.labelling_cli",
@@ -383,6 +385,8 @@ def test_third_parties_stay_where_they_belong(name):
     assert "wandb" not in imported or name == "wandb_mirror"
     assert "matplotlib" not in imported or name.split(".")[0] == "plots"
     assert not imported & {"numba", "llvmlite"} or name in ("fused.compilation", "fused.blocks")
+    assert "ray" not in imported or name == "compare.on_ray"
+    assert "submitit" not in imported or name == "compare.on_slurm"
     assert "stable_baselines3" not in imported or name.split(".")[0] in ("sb3", "benchmarks")
     assert not imported & {"scripts", "tests", "agents", "envs"}
     if name in CORE:
@@ -416,7 +420,10 @@ READERS = {
     "run_directory": "cell, comparison, diagnosis, learner",
     "sb3.read": "from_sb3",
     "sb3.tensors": "from_sb3",
+    "compare.on_slurm": "lines of our own jobs",
+    "compare.parcels": "run directories, to send them on",
     "compare.pool": "lines of our own workers",
+    "compare.station": "a word of the process that gives orders",
     "benchmarks.cli": "scores that the same tool wrote",
     "benchmarks.comparison": "what a comparison of its own wrote",
     "benchmarks.notebooks": "notebooks of this repository",
@@ -459,6 +466,7 @@ ALLOWED = {
     ("datasets.tables", "np.load"): "without pickles",
     ("compare.outcomes", "np.load"): "without pickles",
     ("compare.pool", "subprocess"): "starts our own workers",
+    ("compare.on_ray", "socket"): "asks whether a cluster answers",
     ("tracking", "subprocess"): "asks git for the commit",
     ("mirroring", "subprocess"): "starts our own follower",
     ("benchmarks.fake_wandb", "http"): "stands for the server of Weights & Biases on this machine",

@@ -29,6 +29,7 @@ MENDED = [
     ("joblib", "1.2", "CVE-2022-21797: pre_dispatch runs code"),
     ("pydantic", "2.4", "CVE-2024-3772: e-mail addresses that take forever"),
     ("opencv-python-headless", "4.8.1.78", "CVE-2023-4863: WebP images overflow a buffer"),
+    ("ray", "2.52", "CVE-2025-62593: a web page reaches the dashboard of a developer's machine, and runs code"),
     ("setuptools", "78.1.1", "CVE-2025-47273: downloads are written anywhere"),
 ]
 

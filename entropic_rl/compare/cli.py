@@ -13,6 +13,7 @@ from typing import Any
 
 from entropic_rl.agents.config import AGENT_CONFIGS
 from entropic_rl.cell import settings_class
+from entropic_rl.compare.engines import read_options
 from entropic_rl.compare.execute import Means, Refused, execute, pending
 from entropic_rl.compare.grid import FILE, Plan, make_plan, read_plan
 from entropic_rl.config import RunConfig, field_docs, load_yaml
@@ -64,7 +65,7 @@ def compare(prog: str, arguments: Sequence[str]) -> int:
     if (args.out / FILE).exists():
         raise RunDirectoryError(f"{args.out} holds a comparison already: {prog} resume {args.out} goes on with it")
     check_run_directory(args.out)
-    _check(plan)
+    _check(plan, args)
     _check_landscape(plan, args)
     if len(plan.seeds) < 2:
         print(f"{prog}: warning: one seed shows no spread; give --seeds 4 or more", file=sys.stderr)
@@ -105,7 +106,7 @@ def add(prog: str, arguments: Sequence[str]) -> int:
     if args.add_seeds < 0 or (args.add_seeds == 0 and not sweep):
         raise ConfigError("expected --add-seeds N with N >= 1, or further values such as --ent-coef 0.3; got neither")
     plan = plan.extended(sweep, args.add_seeds)
-    _check(plan)
+    _check(plan, args)
     plan.write(args.out)
     return _train_and_report(prog, plan, args)
 
@@ -151,7 +152,9 @@ def _train_and_report(prog: str, plan: Plan, args: Namespace) -> int:
     kept = f"{prog.split(' ', maxsplit=1)[0]}: what finished is kept; go on with: resume {args.out}"
     try:
         with locked(args.out), raising_on_signals():
-            n_failed = execute(plan, args.out, Means(args.parallel, args.workers, args.progress))
+            options = read_options(args.engine, args.engine_option)
+            means = Means(args.parallel, args.workers, args.progress, args.engine, options)
+            n_failed = execute(plan, args.out, means)
     except Stopped:
         print(f"{kept}; what was training goes on where it was", file=sys.stderr)
         return EXIT_CODE
@@ -228,7 +231,12 @@ def _add_means(parser: Parser) -> None:
     group.add_argument("--parallel", choices=("auto", "batch", "process"), default="auto",
                        help="batch: runs of one structure as one batch; process: a process per run; auto: batches "
                        "dealt out to the cores of a CPU, one batch on a GPU [auto]")  # fmt: skip
-    group.add_argument("--workers", type=int, metavar="N", help="processes at a time [one per core; on a GPU one]")
+    group.add_argument("--workers", type=int, metavar="N",
+                       help="processes at a time [one per core; on a GPU one; with ray as many as fit]")  # fmt: skip
+    group.add_argument("--engine", default="local", metavar="NAME",
+                       help="where: local, processes of this machine; ray; submitit, for Slurm [local]")  # fmt: skip
+    group.add_argument("--engine-option", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                       help="what the engine has to know; docs/scaling.md lists all")  # fmt: skip
     if "--no-progress" not in parser._option_string_actions and parser.prog.split()[-1] in _VERBS:
         group.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
 
@@ -236,6 +244,7 @@ def _add_means(parser: Parser) -> None:
 def _check_means(args: Namespace) -> None:
     if args.workers is not None and args.workers < 1:
         raise ConfigError(f"--workers: expected at least 1, got {args.workers}")
+    read_options(args.engine, args.engine_option)
 
 
 def _add_analysis(parser: Parser) -> None:
@@ -265,12 +274,13 @@ def _plan(agents: Sequence[str], args: Namespace) -> Plan:
     )
 
 
-def _check(plan: Plan) -> None:
+def _check(plan: Plan, args: Namespace) -> None:
     """Refuse before anything is written what would fail in every worker."""
     if plan.bases:
         for run, config in plan.bases.values():
             check_environment(run, config)
-            check_device(run.device)
+            if args.engine == "local":
+                check_device(run.device)
 
 
 def _check_landscape(plan: Plan, args: Namespace) -> None:

@@ -7,11 +7,13 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from entropic_rl.cell import Cell
+from entropic_rl.compare.engines import Engine, opened
 from entropic_rl.compare.grid import Plan
 from entropic_rl.compare.jobs import Job, Parallel, make_jobs
 from entropic_rl.compare.memory import available_memory, estimate_batch, n_cores
@@ -41,11 +43,15 @@ class Means:
         parallel: how cells are spread over processes.
         n_workers: processes at a time; None for one per core, and one where there is a GPU to share.
         progress: whether to show how it goes.
+        engine: where jobs are trained, one of ``engines.ENGINES``.
+        options: all options of that engine.
     """
 
     parallel: Parallel = "auto"
     n_workers: int | None = None
     progress: bool = True
+    engine: str = "local"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def pending(plan: Plan, out: Path) -> list[Cell]:
@@ -68,10 +74,19 @@ def execute(plan: Plan, out: Path, means: Means) -> int:
     cells = [_in_group(cell, group) for cell in pending(plan, out)]
     if not cells:
         return 0
-    started = time.perf_counter()
-    memory = int(_SHARE * available_memory())
+    with ExitStack() as stack:
+        try:
+            engine = stack.enter_context(opened(means.engine, means.options, out))
+        except UserError as error:
+            raise Refused(str(error)) from None
+        return _execute(plan, out, means, cells, engine)
+
+
+def _execute(plan: Plan, out: Path, means: Means, cells: list[Cell], engine: Engine | None) -> int:
+    """Train the cells that have not finished; returns how many failed."""
+    group, started = out.absolute().name, time.perf_counter()
     try:
-        n_workers = means.n_workers or _default_workers(cells, means.parallel, memory)
+        n_workers, memory = _capacity(cells, means) if engine is None else engine.capacity(means.n_workers)
         begun = _begun(plan, out, group, anew=means.parallel != "auto")
         together = {cell.directory for job in begun for cell in job.cells}
         fresh = [cell for cell in cells if cell.directory not in together]
@@ -100,12 +115,13 @@ def execute(plan: Plan, out: Path, means: Means) -> int:
             else:
                 shown.note(runs, event["note"])
 
-        ended = run_jobs(jobs, n_workers, job_type="train", tell=tell)
+        train = run_jobs if engine is None else engine.run_jobs
+        ended = train(jobs, n_workers, job_type="train", tell=tell)
     for job, end in zip(jobs, ended, strict=True):
         if end.error is None or end.users:  # nothing is left to go on with, or it would only end so again
             forget(job)
     failures = _note_failures(jobs, ended)
-    _write_session(out, jobs, ended, n_workers, time.perf_counter() - started)
+    _write_session(out, jobs, ended, n_workers, engine=means.engine, seconds=time.perf_counter() - started)
     n_failed = sum(map(len, failures.values()))
     if n_failed == len(plan.cells(out)):
         kind = Refused if all(end.users for end in ended) else UserError
@@ -130,6 +146,12 @@ def _begun(plan: Plan, out: Path, group: str, *, anew: bool) -> list[Job]:
 def _in_group(cell: Cell, group: str) -> Cell:
     """The cell with the comparison's group in Weights & Biases, if it has none of its own."""
     return replace(cell, run=replace(cell.run, wandb_group=cell.run.wandb_group or group))
+
+
+def _capacity(cells: Sequence[Cell], means: Means) -> tuple[int, int]:
+    """Processes of this machine at a time, and bytes for all of them."""
+    memory = int(_SHARE * available_memory())
+    return means.n_workers or _default_workers(cells, means.parallel, memory), memory
 
 
 def _default_workers(cells: Sequence[Cell], parallel: Parallel, memory: int) -> int:
@@ -158,7 +180,9 @@ def _note_failures(jobs: Sequence[Job], ended: Sequence[Ended]) -> dict[str, lis
     return failures
 
 
-def _write_session(out: Path, jobs: Sequence[Job], ended: Sequence[Ended], n_workers: int, seconds: float) -> None:
+def _write_session(
+    out: Path, jobs: Sequence[Job], ended: Sequence[Ended], n_workers: int, *, engine: str, seconds: float
+) -> None:
     """One line of what was trained and what it took."""
     peaks = [end.peak for end in ended]
     cells = [cell for job in jobs for cell in job.cells]
@@ -167,6 +191,7 @@ def _write_session(out: Path, jobs: Sequence[Job], ended: Sequence[Ended], n_wor
         "seconds": seconds,
         "n_cells": len(cells),
         "env_steps": sum(cell.run.total_timesteps for cell in cells),
+        "engine": engine,
         "n_workers": n_workers,
         "batches": [len(job.cells) for job in jobs],
         "memory_estimate": _together([job.memory for job in jobs], n_workers),

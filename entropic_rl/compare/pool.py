@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import Queue
+from queue import Empty, Queue
 from typing import IO, Any, cast
 
 from entropic_rl.compare.jobs import Job
@@ -23,6 +23,7 @@ from entropic_rl.user_modules import safe_path
 __all__ = ["Ended", "run_jobs"]
 
 _PATIENCE_S = 60.0  # for a worker that was asked to stop, and writes its checkpoint
+_BEAT_S = 0.5
 
 # Freed memory is kept for the next step instead of being given back to the system and faulted in again: a quarter of
 # the time of an update. glibc reads these once, at start; other systems ignore them.
@@ -57,7 +58,12 @@ class _Worker:
 
 
 def run_jobs(
-    jobs: Sequence[Job], n_workers: int, *, job_type: str, tell: Callable[[Job, Mapping[str, Any]], None]
+    jobs: Sequence[Job],
+    n_workers: int,
+    *,
+    job_type: str,
+    tell: Callable[[Job, Mapping[str, Any]], None],
+    beat: Callable[[], None] | None = None,
 ) -> list[Ended]:
     """Train every job, ``n_workers`` at a time, and return how each ended.
 
@@ -66,6 +72,7 @@ def run_jobs(
         n_workers: processes at a time.
         job_type: of the runs in Weights & Biases.
         tell: called with each event of a job: ``rows`` or ``note``.
+        beat: called all the time, at least twice a second, if given; what it raises stops all.
     """
     waiting, running = deque(enumerate(jobs)), dict[int, _Worker]()
     ended: dict[int, Ended] = {}
@@ -75,7 +82,7 @@ def run_jobs(
             while waiting and len(running) < n_workers:
                 number, job = waiting.popleft()
                 running[number] = _start(number, job, job_type, events)
-            number, event = events.get()
+            number, event = _next(events, beat)
             worker = running[number]
             if event is None:
                 ended[number] = _conclude(running.pop(number))
@@ -87,6 +94,16 @@ def run_jobs(
     finally:  # whatever stopped this, no process is left behind
         _stop([*running.values()])
     return [ended[number] for number in range(len(jobs))]
+
+
+def _next(
+    events: Queue[tuple[int, dict[str, Any] | None]], beat: Callable[[], None] | None
+) -> tuple[int, dict[str, Any] | None]:
+    while beat is not None:
+        beat()
+        with suppress(Empty):
+            return events.get(timeout=_BEAT_S)
+    return events.get()
 
 
 def _start(number: int, job: Job, job_type: str, events: Queue[tuple[int, dict[str, Any] | None]]) -> _Worker:
