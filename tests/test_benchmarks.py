@@ -1,5 +1,7 @@
 """The measurements run, and count by their rules."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -229,3 +231,40 @@ def test_tracking_is_compared_with_the_untracked_training_of_its_round(monkeypat
 def test_cases_of_tracking_are_checked(words, said, capsys):
     assert main(["tracking", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+# The plan of many runs
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A comparison of two runs by two processes in 1,800 seconds: half a core-hour each, 900 and 1,100 bytes."""
+    for name, size in (("a", 894), ("b", 1094)):
+        run = tmp_path / "cells" / name
+        run.mkdir(parents=True)
+        (run / "summary.json").write_text("{}")
+        (run / "metrics.jsonl").write_text("{}\n{}")
+        (run / "policy").write_bytes(b"x" * (size - 1))
+    session = {"n_cells": 2, "seconds": 1800.0, "n_workers": 2, "env_steps": 4000}
+    (tmp_path / "sessions.jsonl").write_text(json.dumps(session) + "\n")
+    return tmp_path
+
+
+def test_cost_of_many_runs_is_that_of_one_times_their_number(finished, capsys):
+    assert main(["cost", str(finished), "--runs", "4000000"]) == 0
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    table = {name: values for name, *values in rows}
+    assert table[""] == ["one run of 2,000 steps", "4,000,000 runs"]
+    assert table["core-hours"] == ["0.50000", "2,000,000"]
+    assert table["hours on 64 cores"] == ["", "31,250.0"]
+    assert table["disk"] == ["1 kB", "4 GB"]
+    assert table["files"] == ["3", "12,000,000"]
+    assert table["rows of the record, and of Weights & Biases"] == ["2", "8,000,000"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"), [(["nowhere"], "of which runs have finished"), (["x", "--runs", "0"], "at least 1")]
+)
+def test_cost_of_nothing_is_told_in_one_line(words, complaint, capsys):
+    assert main(["cost", *words]) == 2
+    assert complaint in capsys.readouterr().err

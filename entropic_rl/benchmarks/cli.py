@@ -13,6 +13,7 @@ from typing import Any
 from entropic_rl.agents.config import AGENT_CONFIGS, PPOConfig
 from entropic_rl.allocation import keep_freed_memory
 from entropic_rl.benchmarks import cli_active as active
+from entropic_rl.benchmarks import cli_cost as cost
 from entropic_rl.benchmarks import cli_curvature as curvature
 from entropic_rl.benchmarks import cli_environments as environments
 from entropic_rl.benchmarks import cli_few_labels as few_labels
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     studies.add(choices)
     curvature.add(choices)
     kernel.add(choices)
+    cost.add(choices)
     tracking.add(choices)
     peers.add(choices)
     try:
@@ -259,6 +261,7 @@ _MEASUREMENTS = {
     **curvature.MEASUREMENTS,
     **few_labels.MEASUREMENTS,
     **kernel.MEASUREMENTS,
+    **cost.MEASUREMENTS,
     **mathematics.MEASUREMENTS,
     **peers.MEASUREMENTS,
     **active.MEASUREMENTS,
