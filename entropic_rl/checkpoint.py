@@ -113,8 +113,10 @@ def _add(place: Path, snapshot: Snapshot, notes: Mapping[str, Any]) -> None:
         ) from error
 
 
-def newest_checkpoint(directory: Path) -> tuple[int, Snapshot, dict[str, Any]] | None:
+def newest_checkpoint(directory: Path, *, at_most: int | None = None) -> tuple[int, Snapshot, dict[str, Any]] | None:
     """The newest sound checkpoint: its step, the state and the notes; None if there is none.
+
+    Those of steps after ``at_most``, if it is given, are left aside.
 
     Damaged ones are passed over with a warning that names the damage.
 
@@ -122,6 +124,8 @@ def newest_checkpoint(directory: Path) -> tuple[int, Snapshot, dict[str, Any]] |
         RunDirectoryError: it was written by a later version of this package.
     """
     for place in reversed(_places(directory)):
+        if at_most is not None and int(place.name) > at_most:
+            continue
         try:
             snapshot, notes = _read(place)
         except _DAMAGE as error:

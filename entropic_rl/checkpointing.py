@@ -14,7 +14,8 @@ from entropic_rl.checkpoint import KEPT, Clock, newest_checkpoint, save_checkpoi
 from entropic_rl.diagnostics.record import FlowRecord, Rhythm
 from entropic_rl.diagnostics.verdicts import Way
 from entropic_rl.errors import NotResumableError
-from entropic_rl.snapshots import flaw_after, take
+from entropic_rl.ranks import ALONE, Ranks
+from entropic_rl.snapshots import Snapshot, flaw_after, take
 from entropic_rl.tracking import Recorder, versions
 from entropic_rl.training import Training
 
@@ -35,6 +36,7 @@ class Checkpointer:
         settings: plain values that a checkpoint is good for.
         every_updates: updates between two checkpoints; 0 for the clock alone.
         every_seconds: wall-clock seconds between two; 0 for the count alone.
+        ranks: processes that learn together, each of which writes its own at the same steps.
 
     Attributes:
         is_possible: whether there is nothing in the training that cannot be kept.
@@ -50,18 +52,19 @@ class Checkpointer:
         settings: Sequence[Mapping[str, Any]] = (),
         every_updates: int,
         every_seconds: float,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._directory, self._recorders = directory, recorders
         self._roots = {"agent": training.agent, "training": training, **parts}
-        self._training = training
+        self._training, self._ranks = training, ranks
         self._settings = [{**each} for each in settings]
         self._every_updates, self._clock = every_updates, Clock(every_seconds)
-        self.is_possible = self._try()
+        self.is_possible = bool(ranks.lowest(int(self._try())))
 
     def between_updates(self) -> None:
         """Write a checkpoint if it is time."""
         by_count = self._every_updates and self._training.n_updates % self._every_updates == 0
-        if self.is_possible and (by_count or self._clock.is_due()):
+        if self.is_possible and (by_count or self._ranks.first_says(self._clock.is_due())):
             self.save()
 
     def save(self, *, kept: int = KEPT) -> None:
@@ -83,7 +86,22 @@ class Checkpointer:
         Raises:
             NotResumableError: it is of another training, or the environments did not come back to where they were.
         """
+        return self._ranks.agree(lambda: self._put_back(self._newest()))
+
+    def _newest(self) -> tuple[int, Snapshot, dict[str, Any]] | None:
+        """The newest that is sound; of several processes, the newest that all of them have."""
         found = None if self._directory is None else newest_checkpoint(self._directory)
+        if self._directory is None or self._ranks.size == 1:
+            return found
+        lowest = self._ranks.lowest(-1 if found is None else found[0])
+        if found is not None and found[0] > lowest >= 0:
+            found = newest_checkpoint(self._directory, at_most=lowest)
+        has_all = self._ranks.lowest(int(lowest < 0 or (found is not None and found[0] == lowest)))
+        if not has_all:
+            raise NotResumableError(_complaint("the processes have no checkpoint of the same step"))
+        return found if lowest >= 0 else None
+
+    def _put_back(self, found: tuple[int, Snapshot, dict[str, Any]] | None) -> int | None:
         if found is None:
             for recorder in self._recorders:
                 recorder.cut_back(0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from entropic_rl.cell import Cell
 from entropic_rl.errors import ConfigError, UserError
+from entropic_rl.run_directory import CHECKPOINTS
 
 if TYPE_CHECKING:
     from entropic_rl.ranks import Ranks
@@ -65,7 +66,7 @@ def _device(name: str) -> str:
     local, n_local = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if name == "cpu" or (name == "auto" and torch.cuda.device_count() < n_local):
         return "cpu"
-    if ":" in name or torch.cuda.device_count() < n_local:
+    if name not in ("auto", "cuda", "cuda:0") or torch.cuda.device_count() < n_local:
         raise ConfigError(
             f"--device {name}: expected cuda, and a GPU for each of this machine's {n_local} processes, got "
             f"{torch.cuda.device_count()}; start fewer, or use --device cpu"
@@ -87,7 +88,7 @@ def on_device(ranks: Ranks, device: str) -> Ranks:
     return Ranks(group, ranks.number, ranks.size, device=device)
 
 
-def train_beside(cell: Cell, ranks: Ranks) -> int:
+def train_beside(cell: Cell, ranks: Ranks, *, resume: bool) -> int:
     """What a process that is not the first does with the training that the first records."""
     import torch
 
@@ -99,22 +100,31 @@ def train_beside(cell: Cell, ranks: Ranks) -> int:
     torch.set_num_threads(cell.run.num_threads)
     with stopping_on_signals(quiet=True) as stop:
         try:
-            follow(agent_class(cell.agent), cell, ranks, should_stop=stop)
+            follow(agent_class(cell.agent), cell, ranks, resume=resume, should_stop=stop)
         except Stopped:
             return EXIT_CODE
     return 0
 
 
-def follow(agent_class: Any, cell: Cell, ranks: Ranks, *, should_stop: Callable[[], bool] | None = None) -> None:
-    """Train beside the first process, which tells what there is to tell.
+def follow(
+    agent_class: Any,
+    cell: Cell,
+    ranks: Ranks,
+    *,
+    resume: bool = False,
+    should_stop: Callable[[], bool] | None = None,
+) -> None:
+    """Train beside the first process, which tells what there is to tell; checkpoints go beside its own.
 
     Raises:
         FollowerError: the training failed.
         Stopped: it was asked to.
     """
+    from entropic_rl.checkpointing import Checkpointer
+    from entropic_rl.interruption import Stopped
     from entropic_rl.ranks import FollowerError
     from entropic_rl.recording import log_interval, settle
-    from entropic_rl.runs import prepare
+    from entropic_rl.runs import fixed_settings, prepare
     from entropic_rl.training import Training
 
     cell = settle(cell)
@@ -130,8 +140,25 @@ def follow(agent_class: Any, cell: Cell, ranks: Ranks, *, should_stop: Callable[
             log_interval=log_interval(run, agent.steps_per_update * run.n_envs),
             should_stop=ranks.stopping(should_stop),
         )
+        checkpointer = Checkpointer(
+            cell.directory / CHECKPOINTS / f"process-{ranks.number}",
+            training,
+            {},
+            [],
+            settings=[fixed_settings(cell, ranks)],
+            every_updates=run.checkpoint_every,
+            every_seconds=run.checkpoint_seconds,
+            ranks=ranks,
+        )
+        training.between_updates = checkpointer.between_updates
+        if resume:
+            checkpointer.resume()
         for _ in training:
             pass
+        checkpointer.save(kept=1)
+    except Stopped:
+        checkpointer.save()
+        raise
     except UserError:
         raise FollowerError(2) from None
     finally:

@@ -37,6 +37,8 @@ class Ranks:
         asked: whether that was so in any of them; the same in all.
     """
 
+    NO_STATE = ("_group", "number", "size", "device", "should_stop", "asked")
+
     def __init__(self, group: Any, number: int, size: int, *, device: torch.device | str = "cpu") -> None:
         self._group, self.number, self.size = group, number, size
         self.device = torch.device(device)
@@ -88,6 +90,14 @@ class Ranks:
         received = [torch.empty_like(packed) for _ in range(self.size)]
         self._call(lambda: self._group.allgather([received], [packed]).wait())
         return [_from_bytes(each, tensors) for each in received]
+
+    def lowest(self, number: int) -> int:
+        """The smallest of everybody's numbers."""
+        return min(int(theirs) for (theirs,) in self.gather([torch.tensor(number)]))
+
+    def first_says(self, yes: bool) -> bool:
+        """What the first process says to a question."""
+        return bool(self.gather([torch.tensor(yes)])[0][0])
 
     def texts(self, text: str) -> list[str]:
         """Everybody's texts."""

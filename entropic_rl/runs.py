@@ -48,7 +48,7 @@ from entropic_rl.tracking import Recorder
 from entropic_rl.training import Agent, Record, Training
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["Report", "load_device", "prepare", "train_cells"]
+__all__ = ["Report", "fixed_settings", "load_device", "prepare", "train_cells"]
 
 
 class Report(Protocol):
@@ -119,9 +119,10 @@ def train_cells(
             training,
             {"examiner": examiner},
             recorders,
-            settings=[_fixed_settings(cell) for cell in cells],
+            settings=[fixed_settings(cell, ranks) for cell in cells],
             every_updates=run.checkpoint_every,
             every_seconds=run.checkpoint_seconds,
+            ranks=ranks,
         )
         training.between_updates = checkpointer.between_updates
         if resume and (step := checkpointer.resume()) is not None and report is not None:
@@ -156,10 +157,11 @@ def train_cells(
         envs.close()
 
 
-def _fixed_settings(cell: Cell) -> dict[str, Any]:
+def fixed_settings(cell: Cell, ranks: Ranks) -> dict[str, Any]:
     """Those that a training cannot go on with others of."""
     decisive = ("env", "env_kwargs", "env_wrappers", "env_backend", "n_envs", "seed", "frame_stack")
-    return {"agent": cell.agent, **{name: cell.value(name) for name in decisive}, **jsonable(cell.config)}
+    divided = {} if ranks.size == 1 else {"processes": ranks.size}
+    return {"agent": cell.agent, **{name: cell.value(name) for name in decisive}, **divided, **jsonable(cell.config)}
 
 
 def _note_broken(cells: Sequence[Cell], run: int, why: str) -> None:

@@ -59,7 +59,7 @@ class SharedEnvs:
         evidence: empty; the environments of a run lie in several processes.
     """
 
-    NO_STATE = ("_ranks",)
+    NO_STATE = ("_ranks", "_like")
 
     def __init__(self, local: EnvBatch, ranks: Ranks, episodes: Episodes) -> None:
         self._local, self._ranks, self.episodes = local, ranks, episodes

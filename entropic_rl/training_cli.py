@@ -43,10 +43,8 @@ def train(prog: str, arguments: Sequence[str]) -> int:
     """Train one agent and leave a run directory, or go on with one."""
     if is_joined():
         return _train_together(prog, arguments)
-    if _is_resuming(arguments):
-        return _resume(prog, arguments)
     asked = _asked(prog, arguments)
-    return asked if isinstance(asked, int) else _train(prog, *asked)
+    return asked if isinstance(asked, int) else _train(prog, *asked, resume=_is_resuming(arguments))
 
 
 def _is_resuming(arguments: Sequence[str]) -> bool:
@@ -58,8 +56,6 @@ def _train_together(prog: str, arguments: Sequence[str]) -> int:
     from entropic_rl.data_parallel import joined, on_device, settle_for, train_beside
 
     def checked(ranks: Ranks) -> tuple[Cell, bool] | int:
-        if _is_resuming(arguments):
-            raise ConfigError("--resume: expected one process, got several of torchrun; their trainings begin anew")
         asked = _asked(prog, arguments)
         return asked if isinstance(asked, int) else (settle_for(asked[0], ranks), asked[1])
 
@@ -69,13 +65,16 @@ def _train_together(prog: str, arguments: Sequence[str]) -> int:
             return found
         cell, progress = found
         placed = on_device(ranks, cell.run.device)
+        resume = _is_resuming(arguments)
         if placed.is_first:
-            return _train(prog, cell, progress, ranks=placed)
-        return train_beside(cell, placed)
+            return _train(prog, cell, progress, resume=resume, ranks=placed)
+        return train_beside(cell, placed, resume=resume)
 
 
 def _asked(prog: str, arguments: Sequence[str]) -> tuple[Cell, bool] | int:
     """The training that the command line asks for, and whether to show progress; or that there is none to do."""
+    if _is_resuming(arguments):
+        return _asked_to_resume(prog, arguments)
     arguments = _agent_first(arguments)
     parser = _agent_parser(prog, [*AGENT_CONFIGS, *(word for word in arguments[:1] if is_user_agent(word))])
     for name, sub in parser.subparsers.items():
@@ -95,8 +94,8 @@ def _asked(prog: str, arguments: Sequence[str]) -> tuple[Cell, bool] | int:
     return Cell(args.agent, run, config, directory), args.progress
 
 
-def _resume(prog: str, arguments: Sequence[str]) -> int:
-    """Go on with a run directory from its newest checkpoint, with the settings that it has."""
+def _asked_to_resume(prog: str, arguments: Sequence[str]) -> tuple[Cell, bool]:
+    """A run directory to go on with from its newest checkpoint, with the settings that it has."""
     parser = Parser(
         prog=prog,
         description="Go on with a training that was stopped or killed, from its newest checkpoint: the result has the "
@@ -137,7 +136,7 @@ def _resume(prog: str, arguments: Sequence[str]) -> int:
                 f"--total-timesteps {run.total_timesteps}"
             )
     check_device(run.device)
-    return _train(prog, replace(cell, run=run), args.progress, resume=True)
+    return replace(cell, run=run), args.progress
 
 
 def _train(prog: str, cell: Cell, progress: bool, *, resume: bool = False, ranks: Ranks | None = None) -> int:
@@ -163,7 +162,7 @@ def _train(prog: str, cell: Cell, progress: bool, *, resume: bool = False, ranks
                 agent_class(cell.agent),
                 [cell],
                 report,
-                checkpoints=None if ranks else directory / CHECKPOINTS,
+                checkpoints=directory / CHECKPOINTS,
                 resume=resume,
                 extendable=True,
                 should_stop=stop,

@@ -1,5 +1,6 @@
 """Several processes that learn one run: threads stand for them, which speak through gloo as processes do."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from entropic_rl.cell import Cell, settings_class
 from entropic_rl.cli import main
 from entropic_rl.config import RunConfig, build
 from entropic_rl.data_parallel import follow, settle_for
-from entropic_rl.errors import ConfigError, EnvError, UserError
+from entropic_rl.errors import ConfigError, EnvError, NotResumableError, UserError
 from entropic_rl.interruption import Stopped
 from entropic_rl.ranks import ALONE, FollowerError, Ranks
 from entropic_rl.recording import settle
@@ -140,7 +141,10 @@ CASES = {
     ),
     "a2c": ("a2c", "CartPole-v1", {"n_steps": 8, "normalize_advantage": True}),
     "a2c, step by step": ("a2c", "test/Lottery-v0", {"n_steps": 8}),
-    "sac": ("sac", "Pendulum-v1", {"learning_starts": 32, "batch_size": 50, "gradient_steps": 4, "train_freq": 4}),
+    "sac": (
+        "sac", "Pendulum-v1",
+        {"learning_starts": 32, "batch_size": 50, "gradient_steps": 4, "train_freq": 4, "buffer_size": 1000},
+    ),
     "sac, n steps": (
         "sac", "Pendulum-v1",
         {"learning_starts": 32, "batch_size": 31, "train_freq": 2, "gradient_steps": 2, "n_steps": 3,
@@ -280,6 +284,61 @@ def test_those_beside_the_first_leave_no_record_and_learn_to_the_end(tmp_path, n
     assert together(train) == [256, None]
     assert [path.name for path in tmp_path.iterdir()] == ["run_0"]
     assert (tmp_path / "run_0" / "summary.json").exists()
+
+
+# Stopping and going on
+
+
+def both(tmp_path, case, *, steps=256, until=None, resume=False):
+    """Training by two, the first with a record in ``tmp_path``; told to stop at the step of that number."""
+
+    def train(ranks):
+        asked = iter(range(100_000))
+        stop = None if until is None else lambda: next(asked) == until
+        cell = settle_for(cell_of(case, tmp_path, total_timesteps=steps, eval_episodes=2, checkpoint_every=1), ranks)
+        cls = agent_class(cell.agent)
+        if not ranks.is_first:
+            return follow(cls, cell, ranks, resume=resume, should_stop=stop)
+        checkpoints = tmp_path / "checkpoints"
+        return train_cells(
+            cls, [cell], ranks=ranks, checkpoints=checkpoints, resume=resume, extendable=True, should_stop=stop
+        )
+
+    return together(train)
+
+
+def parameters(directory):
+    return {name: tensor.tolist() for name, tensor in load_file(directory / "policy.safetensors").items()}
+
+
+@pytest.mark.parametrize("case", ["ppo, of all kinds", pytest.param("sac", marks=pytest.mark.slow)])
+def test_stopped_training_goes_on_with_the_same_bits(tmp_path, no_figures, case):
+    both(tmp_path / "whole", case)
+    stopped = both(tmp_path / "stopped", case, until=45)
+    assert [type(end) for end in stopped] == [Stopped] * 2
+    both(tmp_path / "stopped", case, resume=True)
+    assert parameters(tmp_path / "stopped") == parameters(tmp_path / "whole")
+
+
+def test_processes_go_on_from_the_newest_checkpoint_that_all_of_them_have(tmp_path, no_figures):
+    both(tmp_path / "whole", "ppo", steps=512)
+    both(tmp_path / "torn", "ppo", steps=512, until=100)
+    first, second = (
+        sorted(path for path in (tmp_path / "torn/checkpoints" / of).iterdir() if path.name.isdecimal())
+        for of in ("", "process-1")
+    )
+    assert [path.name for path in first] == [path.name for path in second]
+    shutil.rmtree(second[-1])
+    [summary], _ = both(tmp_path / "torn", "ppo", steps=512, resume=True)
+    assert summary["global_step"] == 512
+    assert parameters(tmp_path / "torn") == parameters(tmp_path / "whole")
+
+
+def test_training_of_two_is_none_of_one(tmp_path, no_figures):
+    both(tmp_path, "ppo", until=45)
+    cell = cell_of("ppo", tmp_path, total_timesteps=256, eval_episodes=2, checkpoint_every=1)
+    with pytest.raises(NotResumableError, match="processes"):
+        train_cells(agent_class("ppo"), [cell], checkpoints=tmp_path / "checkpoints", resume=True)
 
 
 # As users start it

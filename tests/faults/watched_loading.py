@@ -56,7 +56,7 @@ def resume(path):
         train("train.py", ["--resume", str(path), "--no-progress"])
 
 
-def resumed(prog, cell, *, progress, resume):
+def resumed(prog, cell, progress, *, resume):
     from entropic_rl.agents import agent_class
     from entropic_rl.runs import train_cells
 
