@@ -11,9 +11,8 @@ from entropic_rl.vector import EnvBatch
 
 __all__ = ["note_compilation", "use_kernel"]
 
-_WORTH_IT = (
-    50_000  # env steps of a run from which machine code is chosen: loading it takes a second, making it a minute
-)
+# Env steps of a run from which machine code is chosen: loading it takes a second, making it, once, a minute.
+_WORTH_IT = 50_000
 
 
 def use_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> Literal["fused", "autograd"]:
