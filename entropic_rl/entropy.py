@@ -22,9 +22,12 @@ from entropic_rl.continuous_entropy import (
     tanh_gaussian_entropy,
     tanh_gaussian_renyi_entropy,
 )
+from entropic_rl.entropy_operator.choice import Choice, log_prob_and_entropy
+from entropic_rl.entropy_operator.masks import masked_logits
 from entropic_rl.quadrature import gauss_legendre
 
 __all__ = [
+    "Choice",
     "bernoulli_entropy",
     "categorical_entropy",
     "categorical_entropy_gradient",
@@ -35,6 +38,7 @@ __all__ = [
     "gaussian_renyi_entropy",
     "kl_to_uniform",
     "log_one_minus_tanh_squared",
+    "log_prob_and_entropy",
     "log_probs_entropy",
     "masked_logits",
     "multi_discrete_entropy",
@@ -230,36 +234,6 @@ def mutual_information(log_p: Tensor) -> Tensor:
     d = d.clamp_(max=math.log(log_p.shape[-2]))  # which it is, unless all members have so little that m rounds to 0
     terms = (p * d).addcmul_(mean, torch.expm1(d), value=-1.0)
     return (terms.sum((-1, -2)) / log_p.shape[-2]).clamp(min=0.0).to(log_p.dtype)
-
-
-def masked_logits(logits: Tensor, mask: Tensor | None) -> Tensor:
-    """Logits with ``-inf`` where ``mask`` is False; the one place where masks are checked.
-
-    Raises:
-        ValueError: the mask is not boolean, does not broadcast to the logits, or a row of it allows nothing.
-    """
-    if logits.ndim == 0 or logits.shape[-1] == 0:
-        raise ValueError(f"logits must have shape [..., A] with A >= 1, got {tuple(logits.shape)}")
-    if mask is None:
-        return logits
-    if mask.dtype != torch.bool:
-        raise ValueError(f"mask must be a boolean tensor (True = allowed), got {mask.dtype}; use mask.bool()")
-    if not _broadcasts_to(mask.shape, logits.shape):
-        raise ValueError(f"mask must broadcast to the logits {tuple(logits.shape)}, got {tuple(mask.shape)}")
-    every_row_allows_one = mask.any(-1).all()
-    if mask.is_cuda:
-        torch._assert_async(every_row_allows_one)  # the same check without stopping the device
-    elif not every_row_allows_one:
-        row = (~mask.any(-1)).nonzero()[0].tolist()
-        raise ValueError(f"every row of mask must allow at least one action, but row {row} allows none")
-    return logits.masked_fill(~mask, _NEG_INF)
-
-
-def _broadcasts_to(shape: Sequence[int], target: Sequence[int]) -> bool:
-    """Whether ``shape`` covers the last axis of ``target`` and broadcasts to it without enlarging it."""
-    if not 0 < len(shape) <= len(target) or shape[-1] != target[-1]:
-        return False
-    return all(n in (1, m) for n, m in zip(reversed(shape), reversed(target), strict=False))
 
 
 def _tempered(z: Tensor, temperature: float | Tensor) -> Tensor:

@@ -100,7 +100,8 @@ MAY_IMPORT = {
         "runs",
         "training",
     },
-    "entropy": {"continuous_entropy", "quadrature"},
+    "entropy": {"continuous_entropy", "entropy_operator", "quadrature"},
+    "entropy_operator": {"entropy_operator", "fused"},  # how functions are compiled, and nothing else of it
     "continuous_entropy": {"quadrature"},
     "quadrature": set(),
     "losses": {"coefficients", "entropy", "losses", "schedules"},
@@ -370,6 +371,11 @@ def test_modules_import_only_what_their_place_allows(name):
         assert imported <= allowed, f"entropic_rl.{name} may not import {sorted(imported - allowed)}"
 
 
+def test_the_entropy_operator_takes_nothing_but_the_compiler_from_updates():
+    for name in [name for name in SOURCES if name.split(".")[0] == "entropy_operator"]:
+        assert ours(imports(SOURCES[name])) - {"fused.compilation"} <= {n for n in SOURCES if "entropy_operator" in n}
+
+
 @pytest.mark.parametrize("name", sorted(TORCH_FREE))
 def test_modules_needed_for_help_are_free_of_torch(name):
     imported = imports(SOURCES[name], top_level=True)
@@ -603,6 +609,8 @@ def test_every_public_function_class_and_method_has_a_docstring(name):
 
 @every_module
 def test_all_names_exist(name):
+    if name == "entropy_operator.triton_kernels":
+        pytest.importorskip("triton")
     module = importlib.import_module(f"entropic_rl.{name}".rstrip("."))
     for public in getattr(module, "__all__", ()):
         assert hasattr(module, public), public

@@ -25,8 +25,12 @@ __all__ = [
     "cache_directory",
     "called_by_pointer",
     "compiled",
+    "compiled_as_written",
     "compiled_exactly",
+    "floats64_at",
+    "floats_at",
     "from_bits",
+    "integers_at",
     "is_compiled",
     "put",
 ]
@@ -35,15 +39,22 @@ Floats = NDArray[np.float32]
 Floats64 = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
+_HERE = Path(__file__).parent
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Sums in any order, products and sums in one instruction; numbers that are not finite keep their meaning.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
+_AS_WRITTEN = {"contract", "nsz"}
 
 
 def compiled(function: Function) -> Function:
     """``function`` as machine code, which releases the GIL; compiled at its first call, and kept for all later ones."""
     return _kept(numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST), function)
+
+
+def compiled_as_written(function: Function) -> Function:
+    """The same, but that sums keep their order, also within functions that call it; several numbers at a time, too."""
+    return _kept(numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_AS_WRITTEN), function)
 
 
 def compiled_exactly(function: Function) -> Function:
@@ -66,7 +77,9 @@ def called_by_pointer(signature: Any) -> Callable[[Function], Function]:
 
 
 def _kept(compile_: Callable[[Function], Function], function: Function) -> Function:
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(cache_directory())
+    folder = Path(function.__code__.co_filename).parent
+    own = cache_directory(folder) if folder.parent == _HERE.parent else cache_directory()
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(own)
     try:
         return compile_(function)
     finally:
@@ -94,13 +107,14 @@ def from_bits(typing_context: Any, bits: Any) -> Any:
     )
 
 
-def cache_directory() -> Path:
+def cache_directory(folder: Path = _HERE) -> Path:
     """Where machine code of exactly these sources lies: ``$XDG_CACHE_HOME/entropic_rl/DIGEST``.
 
-    Numba looks at the file of the function called alone, and not at those of the functions that it calls.
+    Numba looks at the file of the function called alone, and not at those of the functions that it calls: the digest is
+    of all that lie in its ``folder`` of this package, and of these here.
     """
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted({*_HERE.glob("*.py"), *folder.glob("*.py")}):
         digest.update(path.read_bytes())
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "entropic_rl" / digest.hexdigest()[:16]
@@ -111,3 +125,36 @@ def put(target: Any, source: Any) -> None:
     """``target[:n] = source [n]``; a slice would bring in what words its error, which takes seconds to compile."""
     for i in range(len(source)):
         target[i] = source[i]
+
+
+def _pointer_to(kind: Any) -> Any:
+    """What machine code takes for a pointer to numbers of a kind, out of an address."""
+
+    def pointer(_: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(address), generate
+
+    return intrinsic(pointer)
+
+
+_float32, _float64, _int64 = (_pointer_to(kind) for kind in (types.float32, types.float64, types.int64))
+
+
+@compiled
+def floats_at(address: int, shape: tuple[int, ...]) -> Floats:
+    """Numbers of a tensor as an array in machine code, without the time that it takes to make one outside."""
+    return numba.carray(_float32(address), shape)
+
+
+@compiled
+def floats64_at(address: int, shape: tuple[int, ...]) -> Floats64:
+    """The same of float64."""
+    return numba.carray(_float64(address), shape)
+
+
+@compiled
+def integers_at(address: int, shape: tuple[int, ...]) -> Integers:
+    """The same of int64."""
+    return numba.carray(_int64(address), shape)
