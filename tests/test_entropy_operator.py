@@ -13,6 +13,8 @@ import torch
 from torch import distributions as td
 from torch.autograd import grad, gradcheck, gradgradcheck
 
+from entropic_rl.benchmarks import entropy_operator as measurement
+from entropic_rl.benchmarks.cli import main
 from entropic_rl.entropy import categorical_entropy_hvp, log_prob_and_entropy
 from entropic_rl.entropy_operator import choice, cpu, formulas, gpu, library
 
@@ -393,6 +395,7 @@ def test_compilers_take_it_in_one_graph(backend, masked):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of parts of torch that its compiler imports
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="inductor needs a C++ compiler")
 def test_inductor_takes_it_in_one_graph():
     z, index = random_logits(8, 5).requires_grad_(), random_index(8, 5)
@@ -518,3 +521,35 @@ def test_triton_without_index_and_with_one_gradient(interpreted):
     by = (None, torch.ones(4), None)
     slopes, others = (kernel.backward(by, z, None, None, 1.0, truth[3]) for kernel in (interpreted, formulas))
     torch.testing.assert_close(slopes, others, rtol=1e-5, atol=1e-7)
+
+
+# The measurement
+
+
+SMALLEST = ["entropy-operator", "--classes", "64", "--megabytes", "1", "--actions", "3", "--batches", "5",
+            "--threads", "1", "--rounds", "1"]  # fmt: skip
+
+
+def test_the_benchmark_prints_speed_and_errors(monkeypatch, capsys):
+    monkeypatch.setattr(measurement, "has_compiler", lambda: False)
+    assert main([*SMALLEST, "--no-memory"]) == 0
+    printed = capsys.readouterr().out
+    assert "torch.compile is left out: there is no C++ compiler" in printed
+    rows = {line.split(" | ")[0]: line.split(" | ") for line in printed.splitlines() if line.startswith("| ")}
+    assert len(rows["| 5 x 3"]) == len(rows["| 4,096 x 64"]) == 6
+    own, customary = (max(map(float, rows["| 3"][i].split(" / "))) for i in (1, 2))
+    assert own < 1e-6
+    assert customary > 1e-2
+
+
+@pytest.mark.slow
+def test_beyond_the_inputs_it_takes_one_gradient():
+    _, _, own, customary, _ = measurement.memory_row((64, 65_536), ["operator", "log_softmax"]).split("|")
+    assert float(own) < 1.1
+    assert float(customary) > 3.0
+
+
+@pytest.mark.parametrize("words", [["--rounds", "0"], ["--classes", "0"], ["--threads", "-1"]])
+def test_the_benchmark_refuses_nothing_to_measure(words, capsys):
+    assert main([*SMALLEST, *words]) == 2
+    assert "every number: expected at least 1" in capsys.readouterr().err

@@ -84,9 +84,12 @@ def backward(by: By, z: Tensor, index: Tensor | None, mask: Tensor | None, tempe
         slope = (gaps - mean_gap) * (g_entropy[rows] / temperature).unsqueeze(-1) + g_p.unsqueeze(-1)
         slope *= (gaps / -temperature).exp_() / (1.0 + rest)
         if index is not None:
-            at = index[rows].unsqueeze(-1)
-            own = g_log_prob[rows].unsqueeze(-1).masked_fill(wide.gather(-1, at) == -torch.inf, 0.0)
-            slope.scatter_add_(-1, at, own)
+            at, own = index[rows].unsqueeze(-1), g_log_prob[rows].unsqueeze(-1)
+            at_top = own * rest + g_log_partition[rows].unsqueeze(-1)  # 1 - p as what the rest weighs
+            at_top = (at_top - mean_gap * (g_entropy[rows] / temperature).unsqueeze(-1)) / (1.0 + rest)
+            chosen, reached = wide.gather(-1, at), slope.gather(-1, at)
+            reached = torch.where(chosen == top, at_top, reached + own.masked_fill(chosen == -torch.inf, 0.0))
+            slope.scatter_(-1, at, reached)
         grad[rows] = (slope / temperature).to(z.dtype)
     return grad
 
