@@ -104,7 +104,7 @@ MAY_IMPORT = {
     "entropy_operator": {"entropy_operator", "fused"},  # how functions are compiled, and nothing else of it
     "continuous_entropy": {"quadrature"},
     "quadrature": set(),
-    "losses": {"coefficients", "entropy", "losses", "schedules"},
+    "losses": {"coefficients", "entropy", "entropy_operator", "losses", "schedules"},
     "calibration": BASE | {"calibration", "config", "entropy", "progress", "streams", "supervised", "watching"},
     "active": BASE
     | {

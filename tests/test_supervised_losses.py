@@ -16,6 +16,7 @@ from entropic_rl.losses import (
     entropic_cross_entropy,
     entropic_gaussian_nll,
     focal_loss,
+    supervised,
 )
 
 F64 = torch.float64
@@ -373,3 +374,58 @@ def test_module_steers_to_its_target_and_goes_on_from_its_state():
 def test_module_refuses_what_is_no_coefficient(options, words):
     with pytest.raises(ValueError, match=words):
         EntropicCrossEntropy(**options)
+
+
+# Many logits, which go through the operator
+
+
+def many(n_rows=700, n_classes=100):
+    g = torch.Generator().manual_seed(0)
+    logits, target = 4.0 * torch.randn(n_rows, n_classes, generator=g), torch.randint(n_classes, (n_rows,), generator=g)
+    target[::7] = -100
+    return logits, target
+
+
+@pytest.mark.parametrize("ent_coef", [0.0, 0.3])
+@pytest.mark.parametrize("options", [{}, {"weight": torch.linspace(0.0, 2.0, 100)}, {"mask": True}, {"dim": -1}])
+def test_many_logits_at_once_are_those_of_a_few_at_a_time(ent_coef, options):
+    logits, target = many()
+    logits = logits.requires_grad_()
+    if "mask" in options:
+        allowed = torch.rand(logits.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+        allowed.scatter_(1, target.clamp(min=0).unsqueeze(1), True)
+        options = {"mask": allowed}
+    together = entropic_cross_entropy(logits, target, ent_coef=ent_coef, **options)
+    parts = []
+    for rows in torch.arange(len(target)).split(50):
+        own = {"mask": options["mask"][rows]} if "mask" in options else options
+        parts.append(entropic_cross_entropy(logits[rows], target[rows], ent_coef=ent_coef, **own))
+    assert logits.numel() >= supervised._LARGE > 50 * 100
+    torch.testing.assert_close(together, torch.cat(parts), rtol=2e-6, atol=2e-6)
+    own, other = (torch.autograd.grad(x.sum(), logits)[0] for x in (together, torch.cat(parts)))
+    torch.testing.assert_close(own, other, rtol=1e-5, atol=2e-6)
+    assert own[::7].eq(0.0).all()
+
+
+def test_many_logits_without_machine_code(monkeypatch):
+    logits, target = many()
+    own = entropic_cross_entropy(logits, target, ent_coef=0.3)
+    monkeypatch.setattr(supervised, "has_machine_code", lambda: False)
+    torch.testing.assert_close(own, entropic_cross_entropy(logits, target, ent_coef=0.3), rtol=2e-6, atol=2e-6)
+
+
+def test_a_class_that_is_not_there_is_refused_among_many():
+    logits, target = many()
+    target[3] = 100
+    with pytest.raises(ValueError, match="expected class indices from 0 to 99"):
+        entropic_cross_entropy(logits, target)
+
+
+def test_compilers_take_the_loss_of_many_logits():
+    logits, target = many()
+    f = torch.compile(lambda z: log_prob_of(z, target), backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(f(logits), log_prob_of(logits, target))
+
+
+def log_prob_of(logits, target):
+    return supervised._log_prob_and_entropy(logits, target.clamp(min=0))[0]

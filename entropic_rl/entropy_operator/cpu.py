@@ -16,7 +16,7 @@ from torch import Tensor
 
 from entropic_rl.entropy_operator.formulas import By, bad_class, staged
 
-__all__ = ["backward", "forward", "kernels"]
+__all__ = ["backward", "forward", "has_machine_code", "kernels"]
 
 _PART = 2**16  # elements that a thread is worth
 _BLOCK = 2**15  # elements brought into another format at a time, few enough for torch to take one thread
@@ -30,6 +30,11 @@ def kernels() -> Any:
     except ImportError:
         return None
     return rows
+
+
+def has_machine_code() -> bool:
+    """Whether there is Numba."""
+    return kernels() is not None
 
 
 def forward(

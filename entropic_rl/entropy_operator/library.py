@@ -52,7 +52,7 @@ def run_backward(
 
 
 def _is_for_cpu(logits: Tensor) -> bool:
-    return logits.is_cpu and logits.dtype != torch.float64 and cpu.kernels() is not None
+    return logits.is_cpu and logits.dtype != torch.float64 and cpu.has_machine_code()
 
 
 def _kernel(logits: Tensor) -> Any:

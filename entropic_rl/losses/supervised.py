@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from entropic_rl.entropy import bernoulli_entropy, categorical_entropy, gaussian_entropy, masked_logits
+from entropic_rl.entropy import (
+    bernoulli_entropy,
+    categorical_entropy,
+    gaussian_entropy,
+    log_prob_and_entropy,
+    masked_logits,
+)
+from entropic_rl.entropy_operator.cpu import has_machine_code
 from entropic_rl.losses.core import check_same_shape, entropic_loss
 
 __all__ = [
@@ -25,6 +32,7 @@ __all__ = [
 ]
 
 
+_LARGE = 2**16  # logits from which one pass over them is worth the import of a compiler
 _IMPOSSIBLE = "target: expected classes that the mask allows"
 
 
@@ -63,7 +71,7 @@ def entropic_cross_entropy(
         raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
     z, target, mask = _classes_last(logits, target, mask, dim)
     z = masked_logits(z, mask)
-    log_p, kept = z.log_softmax(-1), None
+    kept = None
     if not target.is_floating_point():
         kept = target != ignore_index
         target = target.where(kept, 0)
@@ -74,7 +82,8 @@ def entropic_cross_entropy(
     elif mask is not None:
         _require((mask | (target == 0)).all(-1), _IMPOSSIBLE)
     if kept is not None and not label_smoothing:  # the usual case needs no table of targets
-        data_loss = -log_p.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+        log_prob, entropy = _log_prob_and_entropy(z, target)
+        data_loss = -log_prob
         share = None if weight is None else weight[target]
         data_loss = data_loss if share is None else share * data_loss
     else:
@@ -83,8 +92,8 @@ def entropic_cross_entropy(
         target_probs = target_probs if weight is None else target_probs * weight
         share = None if weight is None else target_probs.sum(-1)
         # A class without any share in the target costs nothing, however impossible it is.
-        data_loss = -(target_probs * log_p.masked_fill(target_probs == 0, 0.0)).sum(-1)
-    entropy = categorical_entropy(z)
+        data_loss = -(target_probs * z.log_softmax(-1).masked_fill(target_probs == 0, 0.0)).sum(-1)
+        entropy = categorical_entropy(z)
     entropy = entropy if share is None else share * entropy
     loss = entropic_loss(data_loss, entropy, ent_coef=ent_coef)
     return loss if kept is None else loss.masked_fill(~kept, 0.0)
@@ -210,6 +219,14 @@ def _classes_last(
     if mask is not None and mask.ndim > 1:
         mask = mask.movedim(axis, -1)
     return z, target, mask
+
+
+def _log_prob_and_entropy(z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Of classes ``[...]`` under logits ``[..., C]``; in one pass where that is worth it and has been measured."""
+    is_large = z.is_cpu and z.dtype == torch.float32 and z.numel() >= _LARGE
+    if is_large and (torch.compiler.is_compiling() or has_machine_code()):
+        return log_prob_and_entropy(z, target)[:2]
+    return z.log_softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1), categorical_entropy(z)
 
 
 def _smoothed(target_probs: Tensor, z: Tensor, mask: Tensor | None, label_smoothing: float) -> Tensor:
