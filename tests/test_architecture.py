@@ -621,7 +621,7 @@ def test_all_names_exist(name):
     {
         "entropy": [
             "categorical_entropy", "bernoulli_entropy", "gaussian_entropy", "tanh_gaussian_entropy", "tsallis_entropy",
-            "renyi_entropy",
+            "log_prob_and_entropy", "renyi_entropy",
         ],
         "calibration": ["proper_readout", "TemperatureScaler", "calibration_report", "CalibrationReport"],
         "datasets": ["Dataset", "load", "from_arrays", "split", "folds", "with_label_noise"],

@@ -437,6 +437,27 @@ def test_bad_arguments_are_refused(change, text):
         log_prob_and_entropy(**arguments)
 
 
+@pytest.mark.parametrize("index", [torch.zeros(3, dtype=torch.int64), torch.zeros(2, dtype=torch.int32)])
+def test_what_is_read_by_address_is_looked_at_before(index):
+    with pytest.raises(ValueError, match="index: expected 2 of int64 on the CPU, got"):
+        library.choice(torch.zeros(2, 3), index, None, 1.0)
+
+
+def test_defaults_of_torch_do_not_matter(kernel):
+    z, index = random_logits(4, 5).requires_grad_(), random_index(4, 5)
+    truth = log_prob_and_entropy(z, index)
+    (slope,) = grad(truth.entropy.sum(), z)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = log_prob_and_entropy(z, index)
+            (own,) = grad(found.entropy, z, torch.ones(4, dtype=torch.float32, device="cpu"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(found, truth, strict=True))
+    assert torch.equal(own, slope)
+
+
 @pytest.mark.parametrize("bad", [-1, 3])
 @pytest.mark.parametrize("n_rows", [5, 100_000])
 def test_a_class_that_is_not_there_is_named(kernel, n_rows, bad):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from entropic_rl.entropy_operator.formulas import By, bad_class, staged
 __all__ = ["backward", "forward", "has_machine_code", "kernels"]
 
 _PART = 2**16  # elements that a thread is worth
+_empty = partial(torch.empty, dtype=torch.float32, device="cpu")  # whatever the defaults are
 _BLOCK = 2**15  # elements brought into another format at a time, few enough for torch to take one thread
 
 
@@ -53,11 +54,11 @@ def forward(
     """
     *lead, n_classes = logits.shape
     shape: Any = lead if len(lead) != 1 else lead[0]  # torch reads numbers faster than lists of them
-    log_prob = torch.zeros(shape) if index is None else torch.empty(shape)
-    entropy, log_partition = torch.empty(shape), torch.empty(shape)
+    entropy, log_partition = _empty(shape), _empty(shape)
+    log_prob = torch.zeros_like(entropy) if index is None else _empty(shape)
     n = entropy.numel()
-    stats = torch.empty(3 * n, dtype=torch.float64)
-    classes = None if index is None else index.contiguous()
+    stats = _empty(3 * n, dtype=torch.float64)
+    classes = None if index is None else _addressable(index, n)
     index_at, compute = 0 if classes is None else classes.data_ptr(), kernels().forward
     found = (log_prob.data_ptr(), entropy.data_ptr(), log_partition.data_ptr(), stats.data_ptr())
     if _lies_ready(logits, mask) and logits.numel() < 2 * _PART:
@@ -85,7 +86,7 @@ def backward(
         row = None if g is None else _by_row(g)
         kept.append(row)  # as long as its address is used
         given += (0, 0) if row is None else (row.data_ptr(), row.stride(0))
-    classes, stats = None if index is None else index.contiguous(), stats.contiguous()
+    classes, stats = None if index is None else _addressable(index, n), stats.contiguous()
     index_at, stats_at = 0 if classes is None else classes.data_ptr(), stats.data_ptr()
     compute, is_ready = kernels().backward, _lies_ready(logits, mask)
     if is_ready and logits.numel() < 2 * _PART:
@@ -112,6 +113,15 @@ def backward(
 def _lies_ready(logits: Tensor, mask: Tensor | None) -> bool:
     """Whether logits are taken as they lie in memory."""
     return mask is None and logits.dtype == torch.float32 and logits.is_contiguous()
+
+
+def _addressable(index: Tensor, n: int) -> Tensor:
+    """``[N]`` of int64 on the CPU; what is read by address has to be what it is taken for."""
+    if index.dtype != torch.int64 or not index.is_cpu or index.numel() != n:
+        raise ValueError(
+            f"index: expected {n} of int64 on the CPU, got {index.numel()} of {index.dtype} on {index.device}"
+        )
+    return index.contiguous()
 
 
 def _by_row(g: Tensor) -> Tensor:

@@ -180,6 +180,8 @@ def backward(
         if log_prob_at:
             index = integers_at(index_at, (n,))
             for row in range(first, last):
+                if index[row] < 0 or index[row] >= n_classes:  # refused on the way forward
+                    continue
                 i, value, own = row - first, z[row - base, index[row]], grad[row - grad_base]
                 if np.float64(value) == stats[0, row]:  # 1 - p as what the rest weighs: p may round to 1
                     slope = given[0, i] * stats[1, row] - given[1, i] * stats[2, row] + given[2, i]
