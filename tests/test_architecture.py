@@ -101,7 +101,7 @@ MAY_IMPORT = {
         "training",
     },
     "entropy": {"continuous_entropy", "entropy_operator", "quadrature"},
-    "entropy_operator": {"entropy_operator", "fused"},  # how functions are compiled, and nothing else of it
+    "entropy_operator": {"entropy_operator", "fused"},  # the compiler, and nothing else of it
     "continuous_entropy": {"quadrature"},
     "quadrature": set(),
     "losses": {"coefficients", "entropy", "entropy_operator", "losses", "schedules"},
@@ -373,7 +373,9 @@ def test_modules_import_only_what_their_place_allows(name):
 
 def test_the_entropy_operator_takes_nothing_but_the_compiler_from_updates():
     for name in [name for name in SOURCES if name.split(".")[0] == "entropy_operator"]:
-        assert ours(imports(SOURCES[name])) - {"fused.compilation"} <= {n for n in SOURCES if "entropy_operator" in n}
+        assert ours(imports(SOURCES[name])) - {"fused.compilation", "fused.elementary"} <= {
+            n for n in SOURCES if "entropy_operator" in n
+        }
 
 
 @pytest.mark.parametrize("name", sorted(TORCH_FREE))

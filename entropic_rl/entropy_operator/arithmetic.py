@@ -1,4 +1,4 @@
-"""Exponentials and logarithms in machine code of which a processor computes several at a time, and what they need."""
+"""Weights of logits in machine code, of which a processor computes several at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from entropic_rl.fused.compilation import Floats, compiled, compiled_as_written
 
-__all__ = ["Scales", "log_one_plus", "ordered", "scales_of", "top", "weight", "weight_of_rest", "with_others"]
+__all__ = ["Scales", "ordered", "scales_of", "top", "weight", "weight_of_rest", "with_others"]
 
 Scales = tuple[np.float32, np.float32, np.float32, np.float32, np.float32]
 
@@ -21,8 +21,6 @@ _ROUND_BITS = np.int32(np.float32(12582912.0).view(np.int32))
 _HIGH_BITS = np.int32(-256)  # keeps 16 bits, whose product with an exponent is exact
 _LARGEST = 87.0  # beyond it exp(-d) is no normal number of float32, and counts as 0
 _LOG_2 = math.log(2.0)
-_ROOT_HALF_BITS = np.int64(np.float64(math.sqrt(0.5)).view(np.int64))
-_FRACTION = np.int64(2**52 - 1)
 
 
 @compiled
@@ -69,22 +67,6 @@ def weight_of_rest(largest: np.float32, z: np.float32, scales: Scales) -> tuple[
 def with_others(rest: float, n_tops: float) -> float:
     """Weights of the rest with those of all largest logits but one; the one has to go before it swallows the rest."""
     return rest + (n_tops - 1.0)
-
-
-@compiled_as_written
-def log_one_plus(x: float) -> float:
-    """``log(1 + x)`` for x >= 0 with a relative error of 1e-9, several at a time in a loop.
-
-    ``1 + x = 2^n (1 + f)`` with 1 + f between the roots of 1/2 and 2, and ``log(1 + f) = 2 artanh(f / (2 + f))``.
-    """
-    total = np.float64(1.0 + x)
-    shifted = total.view(np.int64) - _ROOT_HALF_BITS
-    n = np.float64(shifted >> np.int64(52))
-    fraction = np.int64((shifted & _FRACTION) + _ROOT_HALF_BITS).view(np.float64) - 1.0
-    f = x if n == 0.0 else fraction
-    s = f / (2.0 + f)
-    q = s * s
-    return n * _LOG_2 + 2.0 * s * (1.0 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11))))))
 
 
 @compiled

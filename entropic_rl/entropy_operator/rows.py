@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from entropic_rl.entropy_operator.arithmetic import log_one_plus, scales_of
+from entropic_rl.entropy_operator.arithmetic import scales_of
 from entropic_rl.entropy_operator.long_rows import slope_row, sum_row
 from entropic_rl.entropy_operator.short_rows import slope_tile, sum_tile
 from entropic_rl.fused.compilation import (
@@ -19,6 +19,7 @@ from entropic_rl.fused.compilation import (
     floats_at,
     integers_at,
 )
+from entropic_rl.fused.elementary import log1p
 
 __all__ = ["backward", "forward"]
 
@@ -90,7 +91,7 @@ def _log_probs(temperature: float, tops: Floats64, rests: Floats64, log_prob: Fl
     """Logits of chosen classes to their log-probabilities, in place."""
     inverse = 1.0 / temperature
     for i in range(len(log_prob)):
-        value = (np.float64(log_prob[i]) - tops[i]) * inverse - log_one_plus(rests[i])
+        value = (np.float64(log_prob[i]) - tops[i]) * inverse - log1p(rests[i])
         log_prob[i] = -np.inf if tops[i] == -np.inf else value
 
 
@@ -103,7 +104,7 @@ def _entropies(
     for i in range(len(tops)):
         is_empty = tops[i] == -np.inf
         rest, mean_gap = 0.0 if is_empty else rests[i], 0.0 if is_empty else mean_gaps[i]
-        log_total = log_one_plus(rest)
+        log_total = log1p(rest)
         entropy[i] = log_total + mean_gap * inverse
         log_partition[i] = tops[i] * inverse + log_total
         rests[i], mean_gaps[i] = rest, mean_gap
