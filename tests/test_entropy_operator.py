@@ -84,6 +84,15 @@ def test_float32_agrees_with_40_digits_down_to_1e_20(kernel, n_classes, n_rows, 
     assert relative_error(found.log_prob, [log_prob for log_prob, _ in truth]) <= 5e-7
 
 
+@pytest.mark.parametrize("n_classes", [2, 600])
+def test_a_gap_that_float32_rounds_costs_no_digits(kernel, n_classes):
+    # 30 + 20.1 has more digits than float32 holds: alone that is an error of 2e-6 in the weight.
+    logits = torch.full((50, n_classes), -INF)
+    logits[:, 0], logits[:, 1] = 30.0, -20.0 - torch.arange(50) / 7.0
+    truth = [exactly(row[:2], 0)[1] for row in logits.tolist()]
+    assert relative_error(log_prob_and_entropy(logits, torch.zeros(50, dtype=torch.int64)).entropy, truth) <= 3e-7
+
+
 @pytest.mark.parametrize("n_classes", SIZES)
 def test_values_of_every_size(kernel, n_classes):
     z, index = random_logits(37, n_classes), random_index(37, n_classes)
@@ -116,12 +125,13 @@ def test_gradient_of_each_result_alone(kernel, which):
     torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)
 
 
-def test_a_saturated_choice_keeps_the_digits_of_its_gradient(kernel):
-    # z = (20, 0): 1 - p = 1 / (1 + e^20), which float32 cannot tell from 0 next to p = 1.
-    z = torch.tensor([[20.0, 0.0]], requires_grad=True)
+@pytest.mark.parametrize("gap", [20.0, 40.0])
+def test_a_saturated_choice_keeps_the_digits_of_its_gradient(kernel, gap):
+    # z = (20, 0): 1 - p = 1 / (1 + e^20), which float32 cannot tell from 0 next to p = 1; nor float64 that of 40.
+    z = torch.tensor([[gap, 0.0]], requires_grad=True)
     (gradient,) = grad(log_prob_and_entropy(z, torch.tensor([0])).log_prob.sum(), z)
-    other = float(1 / (1 + MP.exp(20)))
-    assert gradient.squeeze(0).tolist() == pytest.approx([other, -other], rel=1e-6)
+    other = float(1 / (1 + MP.exp(gap)))
+    assert gradient.squeeze(0).tolist() == pytest.approx([other, -other], rel=1e-6, abs=0.0)
 
 
 def test_two_classes_by_hand(kernel):
@@ -406,7 +416,7 @@ def test_inductor_takes_it_in_one_graph():
 def test_fake_tensors_have_the_right_shapes():
     with torch._subclasses.FakeTensorMode():
         z, index = torch.zeros(2, 3, 4, dtype=torch.bfloat16), torch.zeros(2, 3, dtype=torch.int64)
-        found = log_prob_and_entropy(z, index)
+    found = log_prob_and_entropy(z, index)
     assert [(x.shape, x.dtype) for x in found] == [((2, 3), torch.float32)] * 3
 
 
