@@ -19,7 +19,8 @@ def sum_tile(z: Floats, scales: Scales, spare: Floats, tops: Floats64, rests: Fl
     columns, largest = spare[:n_classes], spare[n_classes, :n]
     rest, weighted, n_tops = spare[n_classes + 1, :n], spare[n_classes + 2, :n], spare[n_classes + 3, :n]
     _turn(z, columns)
-    largest[:], rest[:], weighted[:], n_tops[:] = columns[0, :n], _ZERO, _ZERO, _ZERO
+    for i in range(n):  # slices would take longer to compile
+        largest[i], rest[i], weighted[i], n_tops[i] = columns[0, i], _ZERO, _ZERO, _ZERO
     for k in range(1, n_classes):
         _larger(columns[k, :n].view(np.int32), largest.view(np.int32))
     for k in range(n_classes):
