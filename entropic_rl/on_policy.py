@@ -226,7 +226,8 @@ def rollout_metrics(
         metrics["train/std"] = collector.policy.log_std.detach().exp().mean((1, 2))
     if any(action.bounded):
         bound = 1.0 if action.kind == "gaussian" else 3.0  # tanh(3) = .995
-        bounded = samples.action[..., torch.tensor(action.bounded, device=samples.action.device)]
+        parts = [part for part, is_bounded in zip(samples.action.unbind(-1), action.bounded, strict=True) if is_bounded]
+        bounded = torch.stack(parts, -1)  # an index would have to be brought to the device
         metrics["explore/saturation"] = masked_mean((bounded.abs() >= bound).to(ent_coef.dtype).mean(2), valid)
     return metrics
 

@@ -89,7 +89,8 @@ class Draws:
         if self._dynamics.n_start_draws == 0:
             return
         if self._n_sure == 0:  # at the earliest now some copy can have used up its starts
-            self._n_sure = self._episodes_ahead - 1 - int((self._next - self._first).max())
+            if mask.device.type == "cpu":  # elsewhere to ask would be to wait
+                self._n_sure = self._episodes_ahead - 1 - int((self._next - self._first).max())
             if self._n_sure == 0:
                 self._episode = self._episode + (self._next - self._first) + mask
                 self._fill_table()
