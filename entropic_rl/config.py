@@ -25,7 +25,7 @@ from entropic_rl.errors import ConfigError
 from entropic_rl.schedules import Schedule, parse_coefficient
 from entropic_rl.wrappers import parse_wrapper
 
-__all__ = ["RunConfig", "annotations_of", "build", "field_docs", "load_yaml", "read_yaml", "settings"]
+__all__ = ["FUSED_FROM", "RunConfig", "annotations_of", "build", "field_docs", "load_yaml", "read_yaml", "settings"]
 
 T = TypeVar("T")
 
@@ -101,6 +101,10 @@ Wrapper = Annotated[str, AfterValidator(_wrapper)]
 
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 Natural = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+
+
+# Env steps of a run from which machine code is chosen: loading it takes a second, making it, once, a minute.
+FUSED_FROM = 50_000
 
 
 @settings

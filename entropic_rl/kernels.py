@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from entropic_rl.config import RunConfig
+from entropic_rl.config import FUSED_FROM, RunConfig
 from entropic_rl.errors import ConfigError
 from entropic_rl.vector import EnvBatch
 
 __all__ = ["note_compilation", "use_kernel"]
-
-# Env steps of a run from which machine code is chosen: loading it takes a second, making it, once, a minute.
-_WORTH_IT = 50_000
 
 
 def use_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> Literal["fused", "autograd"]:
@@ -24,7 +21,7 @@ def use_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> Literal["fused", "
     Raises:
         ConfigError: ``fused`` is not possible; saying why.
     """
-    if run.kernel == "autograd" or (run.kernel == "auto" and run.total_timesteps < _WORTH_IT):
+    if run.kernel == "autograd" or (run.kernel == "auto" and run.total_timesteps < FUSED_FROM):
         return "autograd"
     try:
         _use_fused(agent, envs, run)

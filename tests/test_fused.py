@@ -297,7 +297,7 @@ def test_train_refuses_it_where_it_is_not(tmp_path, capsys, words, line):
     ],
 )
 def test_what_was_used_is_written_down(tmp_path, monkeypatch, words, least, kernel):
-    monkeypatch.setattr("entropic_rl.kernels._WORTH_IT", least)
+    monkeypatch.setattr("entropic_rl.kernels.FUSED_FROM", least)
     assert train(tmp_path, words) == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["kernel"] == kernel
 

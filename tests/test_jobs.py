@@ -184,9 +184,16 @@ def test_estimate_grows_with_cells_widths_rollouts_and_minibatches():
     assert estimate(n_envs=64) > estimate()
 
 
+def test_machine_code_is_part_of_the_estimate_where_it_is_taken():
+    for steps, kernel in ((1000, "autograd"), (10**6, "fused")):  # what auto is for so many
+        assert estimate(total_timesteps=steps) == estimate(total_timesteps=steps, kernel=kernel)
+        both = [estimate(total_timesteps=steps, kernel=name) for name in ("fused", "autograd")]
+        assert both[0] - both[1] == 110 * 2**20
+
+
 def test_estimate_is_that_of_a_process_with_torch_for_the_smallest_cell():
     assert 150 * 2**20 < estimate() < 600 * 2**20
-    assert estimate() < estimate(agent="sb3:PPO") < 800 * 2**20
+    assert estimate(kernel="autograd") < estimate(agent="sb3:PPO") < 800 * 2**20
 
 
 def test_there_is_memory_and_a_core():

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from entropic_rl.cell import Cell
+from entropic_rl.config import FUSED_FROM
 from entropic_rl.conv_layers import default_features, default_layers, map_sizes, patch_numbers
 from entropic_rl.spaces import ActionSpec, ObservationSpec, image_size
 
@@ -20,6 +21,7 @@ __all__ = ["available_memory", "estimate_batch"]
 _MIB = 2**20
 _FLOAT = 4
 _BARE = 285 * _MIB  # a process with torch, the agents and the pictures loaded (torch 2.13, CPU build)
+_MACHINE_CODE = 110 * _MIB  # Numba, LLVM, and what they make
 _SB3 = 370 * _MIB  # with Stable-Baselines3
 _REMEMBERED = 2**22  # numbers of observations that wait to be counted, at most
 _ROWS = 500  # of a record, about
@@ -55,7 +57,9 @@ def estimate_batch(cells: Sequence[Cell], observation: ObservationSpec, action: 
         "activations of a minibatch and their gradients": 4 * 2 * batch * sum(widths) + 2 * batch * extra.activations,
         "features of all samples": samples * extra.n_outputs + min(_BLOCK, samples * extra.activations),
     }
-    return _BARE + n_runs * sum(numbers.values()) * _FLOAT + _meter(cells, observation)
+    is_fused = run.kernel == "fused" or (run.kernel == "auto" and run.total_timesteps >= FUSED_FROM)
+    bare = _BARE + (_MACHINE_CODE if is_fused else 0)
+    return bare + n_runs * sum(numbers.values()) * _FLOAT + _meter(cells, observation)
 
 
 def _off_policy(config: Any, total_timesteps: int, observation: ObservationSpec, action: ActionSpec) -> int:
