@@ -8,7 +8,7 @@ import pytest
 import torch
 
 pytest.importorskip("numba")
-from entropic_rl.fused import elementary
+from entropic_rl.fused import compilation, elementary
 from entropic_rl.fused.compilation import compiled
 from entropic_rl.fused.products import product
 from entropic_rl.fused.random import draw_words
@@ -100,3 +100,12 @@ def test_words_of_streams_are_the_same_bits(position):
     plain.position = fused.position = torch.tensor([1, 2, position])
     assert torch.equal(plain.permutation(9), fused.permutation(9))
     assert plain.ahead(2, 0).shape == fused.ahead(2, 0).shape
+
+
+def test_machine_code_is_made_where_nothing_can_be_kept(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(tmp_path / prefix))
+    assert compilation._home.__wrapped__() == tmp_path / "entropic_rl-"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    assert compilation._home.__wrapped__() == tmp_path / "new" / "entropic_rl"

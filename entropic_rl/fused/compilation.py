@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,6 +108,7 @@ def from_bits(typing_context: Any, bits: Any) -> Any:
     )
 
 
+@cache
 def cache_directory(folder: Path = _HERE) -> Path:
     """Where machine code of exactly these sources lies: ``$XDG_CACHE_HOME/entropic_rl/DIGEST``.
 
@@ -116,8 +118,19 @@ def cache_directory(folder: Path = _HERE) -> Path:
     digest = hashlib.sha256()
     for path in sorted({*_HERE.glob("*.py"), *folder.glob("*.py")}):
         digest.update(path.read_bytes())
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "entropic_rl" / digest.hexdigest()[:16]
+    return _home() / digest.hexdigest()[:16]
+
+
+@cache
+def _home() -> Path:
+    """Where machine code is kept; if nothing can be written there, in a folder of this process."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "entropic_rl"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            return home
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="entropic_rl-"))
 
 
 @compiled
