@@ -10,6 +10,7 @@ from typing import IO, Any, Protocol
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
@@ -118,7 +119,8 @@ def figure(
         if isinstance(path, Path) and path.suffix.lower() == ".png":
             fig.savefig(path, format="png", dpi=200)
         else:
-            fig.savefig(path, format="svg", metadata={"Date": None})
+            # Not by savefig: with a layout engine that lays out and draws everything twice.
+            FigureCanvasSVG(fig).print_svg(path, metadata={"Date": None})
 
 
 def _take_literally(fig: Figure) -> None:
