@@ -27,6 +27,7 @@ __all__ = [
     "Backend",
     "check_backend",
     "choose_backend",
+    "copies_at_once",
     "import_gym_packages",
     "make_env",
     "make_vector_env",
@@ -168,6 +169,11 @@ def choose_backend(
     except EnvError:
         return "sync"
     return "batched"
+
+
+def copies_at_once(backend: Backend) -> int:
+    """Copies that are worth stepping together where any number will do: of one program many cost little more."""
+    return 100 if backend == "batched" else 25
 
 
 def _batched_id(env_id: str) -> str | None:

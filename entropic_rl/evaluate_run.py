@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 from entropic_rl.agents.config import action_head
 from entropic_rl.cell import read_cell
-from entropic_rl.environments import Backend, import_gym_packages, make_env, make_vector_env
+from entropic_rl.environments import Backend, copies_at_once, import_gym_packages, make_env, make_vector_env
 from entropic_rl.errors import ConfigError
 from entropic_rl.spaces import observation_spec
 
@@ -88,7 +88,7 @@ def evaluate_directory(
         deterministic=deterministic,
         seed=seed,
         max_steps=max_steps,
-        n_envs=1 if watched else 25,
+        n_envs=1 if watched else copies_at_once(backend),
     )
     return {
         "env": env_id,

@@ -173,6 +173,8 @@ class _Player:
         self._policy, self._observation, self._deterministic = policy, observation, deterministic
         self._frames = FrameStack(policy.observation)
         self._state: Tensor | None = None
+        self._seeds: Sequence[int] = ()
+        self._stream: Stream | None = None
 
     @torch.no_grad()
     def __call__(self, obs: Any, seeds: Sequence[int], steps: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
@@ -192,18 +194,19 @@ class _Player:
         if self._deterministic:
             action = distribution.mode()
         else:
-            noise = _noise(policy, seeds, steps)
+            noise = self._noise(seeds, steps)
             action = distribution.sample(noise.view(n_runs, n // n_runs, -1).to(values.dtype))
         if policy.action.is_continuous and n_runs > 1:  # one run's broken parameters are no end of the others
             action = action.nan_to_num()
         return policy.action.to_env(action.flatten(0, 1).cpu().numpy())
 
-
-def _noise(policy: ActorCritic, seeds: Sequence[int], step: np.ndarray) -> Tensor:
-    """Noise for step ``step[i]`` of the episode with ``seeds[i]``, ``[n, n_outputs]``."""
-    stream = Stream(seeds, "evaluation action", device=policy.params.values.device)
-    stream.position = torch.from_numpy(step.copy()).to(policy.params.values.device)
-    return draw_noise(policy.action, stream)
+    def _noise(self, seeds: Sequence[int], step: np.ndarray) -> Tensor:
+        """Noise for step ``step[i]`` of the episode with ``seeds[i]``, ``[n, n_outputs]``."""
+        device = self._policy.params.values.device
+        if self._stream is None or seeds is not self._seeds:  # another list where an episode has begun
+            self._seeds, self._stream = seeds, Stream(seeds, "evaluation action", device=device)
+        self._stream.position = torch.from_numpy(step.copy()).to(device)
+        return draw_noise(self._policy.action, self._stream)
 
 
 def summary(prefix: str, evaluation: Evaluation) -> dict[str, float]:

@@ -18,7 +18,7 @@ from entropic_rl.cell import Cell
 from entropic_rl.checkpointing import Checkpointer
 from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.diagnosis import Diagnosis, Undiagnosed
-from entropic_rl.environments import make_vector_env
+from entropic_rl.environments import copies_at_once, make_vector_env
 from entropic_rl.episode_tape import EpisodeTape
 from entropic_rl.errors import ConfigError
 from entropic_rl.evaluation import Evaluation, evaluate
@@ -345,4 +345,5 @@ class _Examiner:
             deterministic=deterministic,
             seed=run.eval_seed,
             max_steps=run.eval_max_steps,
+            n_envs=copies_at_once(run.env_backend),
         )

@@ -16,7 +16,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor
 
 from entropic_rl.config import RunConfig
-from entropic_rl.environments import make_vector_env
+from entropic_rl.environments import copies_at_once, make_vector_env
 from entropic_rl.evaluation import Evaluation, play_episodes
 from entropic_rl.spaces import ActionSpec
 from entropic_rl.streams import Stream
@@ -61,7 +61,13 @@ def evaluate_sb3(model: Any, run: RunConfig, action: ActionSpec, *, deterministi
     )
     with _aside(run.eval_seed, model.device):
         [result] = play_episodes(
-            act, make_envs, action, episodes=run.eval_episodes, seed=run.eval_seed, max_steps=run.eval_max_steps
+            act,
+            make_envs,
+            action,
+            episodes=run.eval_episodes,
+            seed=run.eval_seed,
+            max_steps=run.eval_max_steps,
+            n_envs=copies_at_once(run.env_backend),
         )
     return result
 
