@@ -71,7 +71,7 @@ TASKS: dict[str, Task] = {
     "comparison": Task("8 coefficients x 4 seeds of PPO on CartPole", ("ours", "sb3", "jax"), chosen=_CARTPOLE),
     "ppo": Task("PPO on CartPole, RL Zoo's settings, one run", tuple(PEERS), chosen=_CARTPOLE),
     "ppo-16": Task("PPO on CartPole, PureJaxRL's settings, 16 runs", ("ours", "jax"), chosen=_PUREJAXRL,
-                   preset="none", n_runs=16),
+                   preset="none", n_runs=16, threads=2),
     "sac": Task("SAC on Pendulum, one run", ("ours", "sb3", "sbx", "cleanrl"), agent="sac", preset="none",
                 chosen={"env": "Pendulum-v1", "total_timesteps": 3_000}, threads=2),
     "start": Task("scripts/compare.py, from its start to the first update", ("ours",), chosen=_CARTPOLE),
