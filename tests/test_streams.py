@@ -197,6 +197,22 @@ def test_permutation_is_one_and_every_place_is_equally_likely():
     assert stats.chisquare(counts.flatten()).pvalue > 1e-3
 
 
+def test_permutations_at_once_are_those_one_by_one():
+    one_by_one, at_once = Stream([3, 8], "test"), Stream([3, 8], "test")
+    expected = torch.stack([one_by_one.permutation(37) for _ in range(5)], 1)
+    assert torch.equal(at_once.permutations(5, 37), expected)
+    assert torch.equal(at_once.permutation(37), one_by_one.permutation(37))
+
+
+def test_a_permutation_sorts_words_and_leaves_equal_ones_in_order():
+    words = torch.tensor([[[7, 2**32 - 1, 0, 7, 2**32 - 1, 7, 0]]])
+    stream = Stream([0], "test")
+    stream.generate = lambda *_: words
+    assert (
+        stream.permutation(7).tolist() == words[:, 0].argsort(dim=-1, stable=True).tolist() == [[2, 6, 0, 3, 5, 1, 4]]
+    )
+
+
 def test_seeds_for_gymnasium_are_distinct_31_bit_integers_per_run():
     seeds = Stream([4, 5], "env").seeds(50)
     assert [len(row) for row in seeds] == [50, 50]

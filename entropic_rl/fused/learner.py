@@ -103,7 +103,7 @@ class FusedUpdate:
         n_epochs = getattr(self._config, "n_epochs", 1)
         if self._stream is None or not shuffled:
             return torch.arange(n).expand(n_runs, n_epochs, n)
-        return torch.stack([self._stream.permutation(n) for _ in range(n_epochs)], 1)
+        return self._stream.permutations(n_epochs, n)
 
     def _tells(self, name: str) -> bool:
         if name == "train/bonus":
