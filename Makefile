@@ -44,7 +44,8 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_dependencies.py
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_source_safety.py tests/test_surface.py \
+	    tests/test_dependencies.py
 	$(BIN)/python .ci/audit.py
 
 # Advisories about the pinned versions, where the service of pip-audit can be reached.

@@ -1,22 +1,16 @@
-"""The entropy operator: both of its kernels on the CPU, and what torch asks of operators."""
+"""The entropy operator: values, edges and formats by both of its kernels on the CPU, and what is refused."""
 
-import importlib.util
 import math
-import os
-import shutil
-import sys
-from pathlib import Path
 
 import mpmath
 import pytest
 import torch
 from torch import distributions as td
-from torch.autograd import grad, gradcheck, gradgradcheck
+from torch.autograd import grad
 
-from entropic_rl.benchmarks import entropy_operator as measurement
-from entropic_rl.benchmarks.cli import main
 from entropic_rl.entropy import categorical_entropy_hvp, log_prob_and_entropy
-from entropic_rl.entropy_operator import choice, cpu, formulas, gpu, library
+from entropic_rl.entropy_operator import choice, cpu, library
+from tests.logits import plain, random_index, random_logits
 
 MP = mpmath.MPContext()
 MP.dps = 40
@@ -32,23 +26,6 @@ def kernel(request, monkeypatch):
     else:
         assert cpu.kernels() is not None
     return request.param
-
-
-def random_logits(*shape, seed=0, scale=3.0, dtype=torch.float32):
-    return (scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)).to(dtype)
-
-
-def random_index(n, n_classes, seed=1):
-    return torch.randint(n_classes, (n,), generator=torch.Generator().manual_seed(seed))
-
-
-def plain(z, index, mask=None, temperature=1.0):
-    """The same by log_softmax in float64."""
-    u = z.double() / temperature
-    u = u if mask is None else u.masked_fill(~mask, -INF)
-    log_p = u.log_softmax(-1)
-    chosen = log_p.gather(-1, index.unsqueeze(-1)).squeeze(-1)
-    return chosen, -(log_p.exp() * log_p.clamp(min=-1e9)).sum(-1), u.logsumexp(-1)
 
 
 def exactly(row, chosen, temperature=1.0):
@@ -303,32 +280,11 @@ def test_a_row_has_the_same_bits_whatever_rows_are_beside_it(n_classes):
         assert torch.equal(together[41:42], alone)
 
 
-# Derivatives of any order
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
-@pytest.mark.parametrize("masked", [False, True])
-def test_gradcheck_twice(temperature, masked):
-    z, index = random_logits(4, 5, scale=1.0, dtype=torch.float64).requires_grad_(), torch.tensor([0, 1, 3, 0])
-    mask = torch.tensor([True, True, False, True, True]) if masked else None
-
-    def all_of_it(x):
-        return tuple(log_prob_and_entropy(x, index, mask=mask, temperature=temperature))
-
-    assert gradcheck(all_of_it, z)
-    assert gradgradcheck(all_of_it, z)
-
-
-def test_third_derivatives():
-    z = random_logits(5, scale=1.0, dtype=torch.float64).requires_grad_()
-
-    def directional(f):
-        (first,) = grad(f(z), z, create_graph=True)
-        (second,) = grad(first @ torch.arange(5.0, dtype=torch.float64), z, create_graph=True)
-        return grad(second.square().sum(), z)[0]
-
-    own = directional(lambda x: log_prob_and_entropy(x, torch.tensor(2)).entropy)
-    torch.testing.assert_close(own, directional(lambda x: plain(x, torch.tensor(2))[1]))
+def test_past_the_dispatcher_and_through_it_the_bits_are_the_same(kernel):
+    z, index = random_logits(6, 7).requires_grad_(), random_index(6, 7)
+    own, other = choice.apply(z, index, None, 1.0), library.choice(z, index, None, 1.0)[:3]
+    assert all(torch.equal(a, b) for a, b in zip(own, other, strict=True))
+    assert torch.equal(grad(sum(x.sum() for x in own), z)[0], grad(sum(x.sum() for x in other), z)[0])
 
 
 def test_float32_hessian_vector_product_has_its_closed_form(kernel):
@@ -337,87 +293,19 @@ def test_float32_hessian_vector_product_has_its_closed_form(kernel):
     torch.testing.assert_close(grad((first * v).sum(), z)[0], categorical_entropy_hvp(z.detach(), v))
 
 
-def test_second_derivative_where_nothing_is_possible_is_zero():
-    z = torch.tensor([[-INF, -INF, -INF], [0.0, 1.0, -INF]], requires_grad=True)
-    (first,) = grad(log_prob_and_entropy(z, torch.tensor([0, 0])).entropy.sum(), z, create_graph=True)
-    (second,) = grad(first.square().sum(), z)
-    assert second.isfinite().all()
-    assert second[0].eq(0.0).all()
-
-
-# What torch asks of operators
-
-
-@pytest.mark.parametrize(("with_mask", "with_index"), [(False, True), (True, False)])
-def test_opcheck(with_mask, with_index):
-    z = random_logits(3, 4).requires_grad_()
-    mask = torch.tensor([True, False, True, True]).expand(3, 4) if with_mask else None
-    index = torch.tensor([0, 2, 3]) if with_index else None
-    torch.library.opcheck(library.choice, (z, index, mask, 0.8))
-    *_, stats = library.choice(z, index, mask, 0.8)
-    by = random_logits(3, 3).unbind()
-    given = (by[0].clone().requires_grad_() if with_index else None, by[1].clone().requires_grad_(), None)
-    torch.library.opcheck(library.choice_backward, (*given, z, index, mask, 0.8, stats.detach()))
-
-
-def test_past_the_dispatcher_and_through_it_the_bits_are_the_same(kernel):
-    z, index = random_logits(6, 7).requires_grad_(), random_index(6, 7)
-    own, other = choice.apply(z, index, None, 1.0), library.choice(z, index, None, 1.0)[:3]
-    assert all(torch.equal(a, b) for a, b in zip(own, other, strict=True))
-    assert torch.equal(grad(sum(x.sum() for x in own), z)[0], grad(sum(x.sum() for x in other), z)[0])
-
-
-@pytest.mark.parametrize("in_dims", [(0, 0), (1, None), (None, 0), (2, 1)])
-def test_vmap_is_a_loop(in_dims):
-    batch = 3
-    z, index = random_logits(2, 4), torch.tensor([0, 3])
-    z = z if in_dims[0] is None else torch.stack([z * i for i in range(1, batch + 1)], in_dims[0])
-    index = index if in_dims[1] is None else torch.stack([(index + i) % 4 for i in range(batch)], in_dims[1])
-
-    def gradient(x, i):
-        return torch.func.grad(lambda y: sum(part.sum() for part in log_prob_and_entropy(y, i)))(x)
-
-    for f in (lambda x, i: tuple(log_prob_and_entropy(x, i)), lambda x, i: (gradient(x, i),)):
-        together = torch.vmap(f, in_dims)(z, index)
-        looped = [
-            f(*(x if d is None else x.select(d, k) for x, d in zip((z, index), in_dims, strict=True)))
-            for k in range(batch)
-        ]
-        for a, b in zip(together, zip(*looped, strict=True), strict=True):
-            torch.testing.assert_close(a, torch.stack(b))
-
-
-def loss(z, index, mask=None):
-    found = log_prob_and_entropy(z, index, mask=mask, temperature=0.9)
-    return (-found.log_prob - 0.1 * found.entropy + 1e-4 * found.log_partition.square()).mean()
-
-
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("masked", [False, True])
-def test_compilers_take_it_in_one_graph(backend, masked):
-    z, index = random_logits(8, 5).requires_grad_(), random_index(8, 5)
-    mask = torch.rand(8, 5, generator=torch.Generator().manual_seed(2)) < 0.5 if masked else None
-    if masked:
-        mask.scatter_(1, index.unsqueeze(1), True)
-    compiled = torch.compile(loss, fullgraph=True, backend=backend)
-    torch.testing.assert_close(compiled(z, index, mask), loss(z, index, mask))
-    torch.testing.assert_close(grad(compiled(z, index, mask), z), grad(loss(z, index, mask), z))
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of parts of torch that its compiler imports
-@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="inductor needs a C++ compiler")
-def test_inductor_takes_it_in_one_graph():
-    z, index = random_logits(8, 5).requires_grad_(), random_index(8, 5)
-    compiled = torch.compile(loss, fullgraph=True)
-    torch.testing.assert_close(grad(compiled(z, index), z), grad(loss(z, index), z))
-
-
-def test_fake_tensors_have_the_right_shapes():
-    with torch._subclasses.FakeTensorMode():
-        z, index = torch.zeros(2, 3, 4, dtype=torch.bfloat16), torch.zeros(2, 3, dtype=torch.int64)
-    found = log_prob_and_entropy(z, index)
-    assert [(x.shape, x.dtype) for x in found] == [((2, 3), torch.float32)] * 3
+def test_defaults_of_torch_do_not_matter(kernel):
+    z, index = random_logits(4, 5).requires_grad_(), random_index(4, 5)
+    truth = log_prob_and_entropy(z, index)
+    (slope,) = grad(truth.entropy.sum(), z)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = log_prob_and_entropy(z, index)
+            (own,) = grad(found.entropy, z, torch.ones(4, dtype=torch.float32, device="cpu"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(found, truth, strict=True))
+    assert torch.equal(own, slope)
 
 
 # What is refused
@@ -453,21 +341,6 @@ def test_what_is_read_by_address_is_looked_at_before(index):
         library.choice(torch.zeros(2, 3), index, None, 1.0)
 
 
-def test_defaults_of_torch_do_not_matter(kernel):
-    z, index = random_logits(4, 5).requires_grad_(), random_index(4, 5)
-    truth = log_prob_and_entropy(z, index)
-    (slope,) = grad(truth.entropy.sum(), z)
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.device("meta"):
-            found = log_prob_and_entropy(z, index)
-            (own,) = grad(found.entropy, z, torch.ones(4, dtype=torch.float32, device="cpu"))
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert all(torch.equal(a, b) for a, b in zip(found, truth, strict=True))
-    assert torch.equal(own, slope)
-
-
 @pytest.mark.parametrize("bad", [-1, 3])
 @pytest.mark.parametrize("n_rows", [5, 100_000])
 def test_a_class_that_is_not_there_is_named(kernel, n_rows, bad):
@@ -475,112 +348,3 @@ def test_a_class_that_is_not_there_is_named(kernel, n_rows, bad):
     index[4] = bad
     with pytest.raises(ValueError, match=f"index must hold classes from 0 to 2, but that of row 4 is {bad}"):
         log_prob_and_entropy(torch.zeros(n_rows, 3), index)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("n_classes", [5, 50_257])
-def test_gpus_say_what_the_formulas_say(dtype, n_classes):
-    z, index = random_logits(9, n_classes, dtype=dtype).cuda().requires_grad_(), random_index(9, n_classes).cuda()
-    found = log_prob_and_entropy(z, index, temperature=0.8)
-    for value, truth in zip(found, formulas.forward(z.detach(), index, None, 0.8)[:3], strict=True):
-        torch.testing.assert_close(value, truth, rtol=2e-6, atol=1e-5)
-    (own,) = grad(found.log_prob.sum() + found.entropy.sum(), z)
-    log_prob, entropy, _ = plain(z, index, None, 0.8)
-    torch.testing.assert_close(own, grad(log_prob.sum() + entropy.sum(), z)[0], rtol=1e-2, atol=1e-6)
-
-
-# Triton, by its interpreter
-
-
-@pytest.fixture(scope="module")
-def interpreted():
-    """The kernels of GPUs, as Triton's interpreter runs them on tensors of the CPU."""
-    pytest.importorskip("triton")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")  # looked at on import
-        for name in [name for name in sys.modules if name.split(".")[0] == "triton" and "._C" not in name]:
-            patch.delitem(sys.modules, name)
-        path = Path(gpu.__file__).with_name("triton_kernels.py")
-        spec = importlib.util.spec_from_file_location("interpreted_kernels", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        patch.setattr(gpu, "kernels", lambda: module)
-        patch.setattr(gpu, "_MOST", 16)  # so that few numbers are several chunks
-        yield gpu
-
-
-@pytest.mark.parametrize("n_classes", [1, 5, 16, 61])
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_triton_says_what_the_formulas_say(interpreted, n_classes, masked, dtype):
-    z, index = random_logits(7, n_classes, dtype=dtype), random_index(7, n_classes)
-    z[:2, 1:] -= 20.0
-    mask = torch.rand(7, n_classes, generator=torch.Generator().manual_seed(2)) < 0.6
-    mask[:, 0] = True
-    mask = mask if masked else None
-    own, truth = (kernel.forward(z, index, mask, 0.8) for kernel in (interpreted, formulas))
-    for value, other in zip(own, truth, strict=True):
-        torch.testing.assert_close(value, other, rtol=2e-6, atol=1e-6 if value is own[2] else 0.0)
-    by = random_logits(3, 7, seed=3).unbind()
-    slopes, others = (kernel.backward(by, z, index, mask, 0.8, truth[3]) for kernel in (interpreted, formulas))
-    assert slopes.dtype == dtype
-    limit = 3e-6 if dtype == torch.float32 else 1e-2
-    torch.testing.assert_close(slopes, others, rtol=limit, atol=limit * 0.1)
-
-
-def test_triton_at_the_edges(interpreted):
-    z = torch.zeros(5, 40)
-    z[0, 3], z[1], z[2, 7], z[3, 8:], z[4, 30] = 1e4, -INF, math.nan, -INF, -1e4
-    index = torch.tensor([3, 0, 0, 9, 40])  # certain, nothing, not a number, impossible, no class
-    log_prob, entropy, log_partition, stats = interpreted.forward(z, index, None, 1.0)
-    assert entropy[[0, 1, 3, 4]].tolist() == pytest.approx([0.0, 0.0, math.log(8), math.log(39)])
-    assert entropy[2].isnan()
-    assert log_prob[[0, 1, 3]].tolist() == [0.0, -INF, -INF]
-    assert log_prob[4].isnan()
-    assert log_partition[1].item() == -INF
-    slopes = interpreted.backward((torch.ones(5), torch.ones(5), None), z, index, None, 1.0, stats)
-    assert slopes[[0, 1, 3]].isfinite().all()
-    assert slopes[1].eq(0.0).all()
-
-
-def test_triton_without_index_and_with_one_gradient(interpreted):
-    z = random_logits(4, 33)
-    own, truth = (kernel.forward(z, None, None, 1.0) for kernel in (interpreted, formulas))
-    assert own[0].eq(0.0).all()
-    torch.testing.assert_close(own[1], truth[1])
-    by = (None, torch.ones(4), None)
-    slopes, others = (kernel.backward(by, z, None, None, 1.0, truth[3]) for kernel in (interpreted, formulas))
-    torch.testing.assert_close(slopes, others, rtol=1e-5, atol=1e-7)
-
-
-# The measurement
-
-
-SMALLEST = ["entropy-operator", "--classes", "64", "--megabytes", "1", "--actions", "3", "--batches", "5",
-            "--threads", "1", "--rounds", "1"]  # fmt: skip
-
-
-def test_the_benchmark_prints_speed_and_errors(monkeypatch, capsys):
-    monkeypatch.setattr(measurement, "has_compiler", lambda: False)
-    assert main([*SMALLEST, "--no-memory"]) == 0
-    printed = capsys.readouterr().out
-    assert "torch.compile is left out: there is no C++ compiler" in printed
-    rows = {line.split(" | ")[0]: line.split(" | ") for line in printed.splitlines() if line.startswith("| ")}
-    assert len(rows["| 5 x 3"]) == len(rows["| 4,096 x 64"]) == 6
-    own, customary = (max(map(float, rows["| 3"][i].split(" / "))) for i in (1, 2))
-    assert own < 1e-6
-    assert customary > 1e-2
-
-
-@pytest.mark.slow
-def test_beyond_the_inputs_it_takes_one_gradient():
-    _, _, own, customary, _ = measurement.memory_row((64, 65_536), ["operator", "log_softmax"]).split("|")
-    assert float(own) < 1.1
-    assert float(customary) > 3.0
-
-
-@pytest.mark.parametrize("words", [["--rounds", "0"], ["--classes", "0"], ["--threads", "-1"]])
-def test_the_benchmark_refuses_nothing_to_measure(words, capsys):
-    assert main([*SMALLEST, *words]) == 2
-    assert "every number: expected at least 1" in capsys.readouterr().err
