@@ -34,7 +34,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow --timeout 600
 
 # Every fault that is promised to be survived, injected; ends with a table of what was done and how it ended.
 test-faults: $(STAMP)
