@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from entropic_rl.agents import PPO, PPOConfig
-from entropic_rl.benchmarks import classifiers, few_labels, few_shot, guards, tracking
+from entropic_rl.benchmarks import classifiers, few_labels, few_shot, guards, side_by_side, tracking
 from entropic_rl.benchmarks.cli import main
 from entropic_rl.benchmarks.deep_sea import MAX_EPISODES, first_successes, play, score_table, solved_in_time
 from entropic_rl.benchmarks.environments import measure, speed_table
@@ -225,6 +225,22 @@ def test_tracking_is_compared_with_the_untracked_training_of_its_round(monkeypat
         "| offline | 152.0 | +1.3 % (+1.0 to +2.0) | +1.3 % (+1.0 to +2.0) | 16 (0 missing in all) | 0 | 0 |",
         "| hangs | 172.0 | +14.7 % (+4.0 to +20.0) | +14.7 % (+4.0 to +20.0) | 15 (2 missing in all) | 1 | 0 |",
     ]
+
+
+def test_peers_train_in_turn_with_the_same_settings(monkeypatch):
+    trained = []
+
+    def train_apart(worker, peer, task, *, threads):
+        assert (worker, threads) == ("entropic_rl.benchmarks.worker", 1)
+        trained.append((peer, task))
+        return {"fps": 200.0 if peer == "ours" else 100.0, "returns": [10.0, 30.0]}
+
+    monkeypatch.setattr(side_by_side, "train_apart", train_apart)
+    outcome = side_by_side.run_side_by_side("ppo", RunConfig(env="CartPole-v1"), PPOConfig(), [4, 7])
+    assert [(peer, task["run"]["seed"]) for peer, task in trained] == [("ours", 4), ("sb3", 4), ("ours", 7), ("sb3", 7)]
+    assert trained[2][1] == trained[3][1]
+    assert [result["seed"] for result in outcome["results"]["sb3"]] == [4, 7]
+    assert "ratio pair by pair: median 2.00" in side_by_side.describe(outcome)
 
 
 @pytest.mark.parametrize(("words", "said"), [(["--cases", "x"], "--cases"), (["--rounds", "0"], "--rounds")])

@@ -141,7 +141,7 @@ def test_a_training_in_a_process_of_its_own_is_measured():
 
 
 def test_a_failing_training_is_told_in_one_line(monkeypatch):
-    monkeypatch.setattr(processes.sys, "executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(UserError, match="the training by ours failed"):
         processes.train("ours", TASKS["ppo"].job(SMALL, seed=1), threads=1)
 

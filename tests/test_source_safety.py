@@ -33,8 +33,8 @@ READERS = {
     "compare.station": "a word of the process that gives orders",
     "benchmarks.cli": "scores that the same tool wrote",
     "benchmarks.comparison": "what a comparison of its own wrote",
+    "benchmarks.fresh_process": "what a process of its own wrote",
     "benchmarks.notebooks": "notebooks of this repository",
-    "benchmarks.side_by_side": "what a process of its own wrote",
     "benchmarks.worker": "what the process that started it says",
     "benchmarks.peers.clock": "what the kernel says of memory",
     "benchmarks.peers.processes": "what a process of its own wrote",
@@ -79,7 +79,7 @@ ALLOWED = {
     ("benchmarks.fake_wandb", "http"): "stands for the server of Weights & Biases on this machine",
     ("benchmarks.tracking", "subprocess"): "measures programs of ours",
     ("benchmarks.comparison", "subprocess"): "measures programs of ours and of others",
-    ("benchmarks.side_by_side", "subprocess"): "measures programs of ours and of others",
+    ("benchmarks.fresh_process", "subprocess"): "measures programs of ours and of others",
     ("benchmarks.kernel", "subprocess"): "measures programs of ours",
     ("benchmarks.peers.processes", "subprocess"): "measures programs of ours and of others",
     ("benchmarks.peers.worker", "import_module"): "parts of the package, by a table",
@@ -132,10 +132,8 @@ def test_the_process_environment_is_read_for_a_key_and_handed_on_and_nothing_els
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
     }
     measuring = {
-        "benchmarks.comparison",
+        "benchmarks.fresh_process",
         "benchmarks.kernel",
-        "benchmarks.peers.processes",
-        "benchmarks.side_by_side",
         "benchmarks.tracking",
     }
     assert found == {"data_parallel", "fused.compilation", "mirroring", "wandb_mirror", "compare.pool", *measuring}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from entropic_rl.benchmarks.fresh_process import COMPARE, train_apart
 from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.errors import UserError
 
 __all__ = ["batch_speed", "beside_sb3", "compare", "memory_table"]
 
-_COMPARE = "import sys; from entropic_rl.cli import main; sys.exit(main(verb='compare'))"
 _COEFFICIENTS = ("0", "0.0001", "0.001", "0.003", "0.01", "0.03", "0.1", "0.3")
 
 # Each a case that another part of the memory dominates.
@@ -112,7 +110,7 @@ def _session(arguments: Sequence[str]) -> tuple[float, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         started = time.perf_counter()
-        command = [sys.executable, "-c", _COMPARE, *arguments, "--out", str(out), "--no-progress"]
+        command = [*COMPARE, *arguments, "--out", str(out), "--no-progress"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - started
         if done.returncode != 0:
@@ -127,16 +125,7 @@ def _sb3_round(run: RunConfig, config: Any, number: int, n_workers: int) -> floa
     def train(seed: int) -> None:
         settings = {**jsonable(run), "seed": seed, "num_threads": 1, "device": "cpu", "eval_episodes": 1}
         task = {"agent": "ppo", "run": settings, "config": {**jsonable(config), "ent_coef": coefficient}}
-        process = subprocess.run(
-            [sys.executable, "-m", "entropic_rl.benchmarks.worker", "sb3"],
-            input=json.dumps(task),
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-        )
-        if process.returncode != 0:
-            raise UserError(f"the sb3 training failed: {process.stderr.strip().splitlines()[-1:]}")
+        train_apart("entropic_rl.benchmarks.worker", "sb3", task, threads=1)
 
     started = time.perf_counter()
     with ThreadPoolExecutor(n_workers) as pool:

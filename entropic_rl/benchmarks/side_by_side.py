@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from entropic_rl.benchmarks.fresh_process import train_apart
 from entropic_rl.config import RunConfig, jsonable
-from entropic_rl.errors import UserError
 
 __all__ = ["describe", "mean_interval", "run_side_by_side", "score_table"]
 
@@ -40,12 +36,13 @@ def run_side_by_side(
     Returns:
         Settings and, by peer, one result per seed.
     """
-    tasks = [(peer, seed) for seed in seeds for peer in peers]
+    turns = [(peer, seed) for seed in seeds for peer in peers]
 
-    def work(task: tuple[str, int]) -> dict[str, Any]:
-        peer, seed = task
+    def train(turn: tuple[str, int]) -> dict[str, Any]:
+        peer, seed = turn
         settings = {**jsonable(run), "seed": seed, "num_threads": 1, "device": "cpu"}
-        result = _work(peer, {"agent": agent, "run": settings, "config": jsonable(config)})
+        task = {"agent": agent, "run": settings, "config": jsonable(config)}
+        result = train_apart("entropic_rl.benchmarks.worker", peer, task, threads=1)
         print(
             f"  {peer:5} seed {seed}: return {np.mean(result['returns']):9.2f}  {result['fps']:8,.0f} steps/s",
             flush=True,
@@ -53,9 +50,9 @@ def run_side_by_side(
         return {"seed": seed, **result}
 
     with ThreadPoolExecutor(jobs) as pool:
-        results = list(pool.map(work, tasks))
+        results = list(pool.map(train, turns))
     by_peer = {
-        peer: [result for (name, _), result in zip(tasks, results, strict=True) if name == peer] for peer in peers
+        peer: [result for (name, _), result in zip(turns, results, strict=True) if name == peer] for peer in peers
     }
     return {"agent": agent, "run": jsonable(run), "config": jsonable(config), "seeds": list(seeds), "results": by_peer}
 
@@ -114,18 +111,3 @@ def mean_interval(values: Sequence[float]) -> str:
         return f"{mean:.1f}, one seed"
     half = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / n**0.5
     return f"{mean:.1f} +- {half:.1f}"
-
-
-def _work(peer: str, task: dict[str, Any]) -> dict[str, Any]:
-    single = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    process = subprocess.run(
-        [sys.executable, "-m", "entropic_rl.benchmarks.worker", peer],
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **single},
-    )
-    if process.returncode != 0:
-        raise UserError(f"the {peer} training failed: {process.stderr.strip().splitlines()[-1:]}")
-    return json.loads(process.stdout.splitlines()[-1])

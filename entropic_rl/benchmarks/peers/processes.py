@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from entropic_rl.benchmarks.fresh_process import COMPARE, train_apart
 from entropic_rl.benchmarks.peers.job import Job
 from entropic_rl.errors import UserError
 
 __all__ = ["Measured", "cores", "first_update", "train", "train_at_once"]
-
-_COMPARE = "import sys; from entropic_rl.cli import main; sys.exit(main(verb='compare'))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +50,7 @@ def train(peer: str, job: Job, *, threads: int, place: int = 0) -> Measured:
     """
     own = [cores()[(place * threads + i) % len(cores())] for i in range(threads)]
     task = {"job": job.to_json(), "started": time.time(), "cores": own, "threads": threads}
-    process = subprocess.run(
-        [sys.executable, "-m", "entropic_rl.benchmarks.peers.worker", peer],
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=_environment(threads),
-    )
-    if process.returncode != 0:
-        raise UserError(f"the training by {peer} failed: {' '.join(process.stderr.strip().splitlines()[-1:])}")
-    return Measured(**json.loads(process.stdout.splitlines()[-1]))
+    return Measured(**train_apart("entropic_rl.benchmarks.peers.worker", peer, task, threads=threads))
 
 
 def train_at_once(peer: str, jobs: Sequence[Job]) -> tuple[float, list[Measured]]:
@@ -82,7 +69,7 @@ def first_update(words: Sequence[str]) -> float:
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        command = [sys.executable, "-c", _COMPARE, *words, "--out", str(out), "--no-progress"]
+        command = [*COMPARE, *words, "--out", str(out), "--no-progress"]
         seconds, said = 0.0, Path(folder) / "said"
         with said.open("w") as errors:
             started = time.perf_counter()
@@ -94,8 +81,3 @@ def first_update(words: Sequence[str]) -> float:
         if process.returncode != 0 or not seconds:
             raise UserError(f"the comparison failed: {' '.join(said.read_text().strip().splitlines()[-1:])}")
         return seconds
-
-
-def _environment(threads: int) -> Mapping[str, str]:
-    """This process's, with the number of threads for all who ask there."""
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
