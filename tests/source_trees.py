@@ -4,8 +4,6 @@ import ast
 import functools
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "entropic_rl"
 
@@ -29,6 +27,3 @@ SOURCES = sources()
 def parsed(path):
     """The tree of a file, which many tests look at."""
     return ast.parse(path.read_text())
-
-
-every_module = pytest.mark.parametrize("name", sorted(SOURCES))
