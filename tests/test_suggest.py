@@ -113,7 +113,7 @@ def run(tmp_path_factory):
     """A short training, and its directory."""
     directory = tmp_path_factory.mktemp("run") / "ppo"
     words = ["ppo", "--env", "entropic_rl/Catch-v0", "--run-dir", str(directory), "--preset", "none", "--n-envs", "4"]
-    words += ["--n-steps", "32", "--batch-size", "64", "--total-timesteps", "2000", "--eval-episodes", "1"]
+    words += ["--n-steps", "32", "--batch-size", "64", "--total-timesteps", "512", "--eval-episodes", "1"]
     assert main([*words, "--coverage", "off", "--no-progress"], verb="train") == 0
     return directory
 
