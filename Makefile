@@ -29,7 +29,7 @@ demo: $(STAMP)
 	    --total-timesteps 50000 --success-return 300 --out runs/demo/cartpole
 	@echo "Open runs/demo/chain/report.html and runs/demo/cartpole/report.html in a browser."
 
-# Two processes on one thread each: with two, threads of one spin while they wait for those of the other.
+# One thread for each of two processes: with more, those of one spin on the other's core while they wait for work.
 test test-slow test-faults: export OMP_NUM_THREADS := 1
 
 # A file's tests run in one process: what they share is made once.
