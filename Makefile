@@ -32,9 +32,10 @@ demo: $(STAMP)
 # One thread for each of two processes: with more, those of one spin on the other's core while they wait for work.
 test test-slow test-faults: export OMP_NUM_THREADS := 1
 
-# A file's tests run in one process: what they share is made once.
+# A file's tests run in one process: what they share is made once. By their number, as xdist orders files, those of a
+# single long test would come last, and one process would wait for the other; as collected, tests/faults comes first.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow --timeout 600
