@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from entropic_rl.devices import brought
 from entropic_rl.networks import copy_exactly
 from entropic_rl.optimizers import Adam
 from entropic_rl.schedules import Schedule, TargetEntropy, parse_coefficient
@@ -44,7 +45,7 @@ class ScheduledValue:
 
     def _fill(self, progress: float) -> None:
         values = [schedule.at(progress) for schedule in self._schedules]
-        self.value.copy_(torch.tensor(values, dtype=self.value.dtype))
+        self.value.copy_(brought(values, self.value.device, self.value.dtype))
 
 
 class Coefficients:

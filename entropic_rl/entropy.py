@@ -147,7 +147,7 @@ def categorical_kl(logits: Tensor, prior: Tensor, *, mask: Tensor | None = None)
     log_prior = masked_logits(prior.log().to(z.dtype).expand_as(z), mask).log_softmax(-1)
     log_p = z.log_softmax(-1)
     possible = log_p > _NEG_INF
-    gap = torch.where(possible, log_p, 0.0) - torch.where(possible, log_prior, 0.0)
+    gap = log_p.masked_fill(~possible, 0.0) - log_prior.masked_fill(~possible, 0.0)
     return (log_p.exp() * gap).sum(-1).to(logits.dtype)
 
 

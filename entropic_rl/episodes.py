@@ -70,7 +70,7 @@ class Episodes:
         window = self._returns.shape[1] - 1
         rank = ended.cumsum(1)  # among the episodes that ended now, from 1
         kept = ended & (rank > rank[:, -1:] - window)
-        place = torch.where(kept, (self.n_finished.unsqueeze(1) + rank - 1) % window, window)
+        place = ((self.n_finished.unsqueeze(1) + rank - 1) % window).masked_fill_(~kept, window)
         self._returns.scatter_(1, place, self._return)
         self._lengths.scatter_(1, place, self._length)
         self.n_finished += rank[:, -1]

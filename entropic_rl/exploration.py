@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from entropic_rl.buffers import Rollout
+from entropic_rl.devices import brought
 from entropic_rl.errors import EnvError
 from entropic_rl.spaces import ActionSpec
 from entropic_rl.user_modules import import_user_module
@@ -89,16 +91,20 @@ def grid(low: np.ndarray, high: np.ndarray, bins: int | None = None) -> Cells:
     bounded = ((np.abs(low) <= _MAX_BOUND) & (np.abs(high) <= _MAX_BOUND))[:n_dims]
     first = np.where(bounded, low[:n_dims], -1.0)
     width = np.maximum(np.where(bounded, high[:n_dims], 1.0) - first, 1e-12)
-    first_tensor, width_tensor = torch.tensor(first, dtype=torch.float32), torch.tensor(width, dtype=torch.float32)
-    is_bounded, place = torch.as_tensor(bounded), n_bins ** torch.arange(n_dims)
+    edges = [torch.as_tensor(bounded), *(torch.tensor(x, dtype=torch.float32) for x in (first, width))]
+
+    @cache
+    def on(device: torch.device) -> list[Tensor]:
+        return [x.to(device) for x in (*edges, n_bins ** torch.arange(n_dims))]
 
     def index(obs: Tensor) -> Tensor:
-        x, device = obs[..., :n_dims].nan_to_num(), obs.device
-        x = torch.where(is_bounded.to(device), x, x / (1.0 + x.abs()))
-        share = (x - first_tensor.to(device)) / width_tensor.to(device)
+        x = obs[..., :n_dims].nan_to_num()
+        is_bounded, lowest, size, place = on(obs.device)
+        x = torch.where(is_bounded, x, x / (1.0 + x.abs()))
+        share = (x - lowest) / size
         # Bounded before it becomes an integer: those wrap around.
         bin_number = (share * n_bins).clamp(0, n_bins - 1).to(torch.int64)
-        return (bin_number * place.to(device)).sum(-1)
+        return (bin_number * place).sum(-1)
 
     # Two dimensions make a picture: the first one to the right, the second one upwards.
     layout = np.arange(n_bins**2).reshape(n_bins, n_bins)[::-1] if n_dims == 2 else None
@@ -233,7 +239,7 @@ class ExplorationMeter:
             if cell.is_floating_point() or low < 0 or high >= self.cells.n:
                 raise EnvError(f"--coverage: expected whole cell numbers below {self.cells.n}, got {low} to {high}")
         weight = self._weights([(len(steps), counts) for steps, _, counts in self._met], cell.device).to(torch.int64)
-        steps = torch.tensor([n * self._n_envs for steps, _, _ in self._met for n in steps], device=cell.device)
+        steps = brought([n * self._n_envs for steps, _, _ in self._met for n in steps], cell.device)
         steps = steps.repeat_interleave(self._n_envs).expand(len(cell), -1)
         new = self.visits == 0
         self.visits.scatter_add_(1, cell, weight)
@@ -269,7 +275,7 @@ class ExplorationMeter:
 
 def censored(steps: Tensor) -> Tensor:
     """Step counts as numbers, NaN for what has not happened yet."""
-    return torch.where(steps < 0, torch.nan, steps.to(torch.float64))
+    return steps.to(torch.float64).masked_fill(steps < 0, torch.nan)
 
 
 def _entropy_of_counts(choice: Tensor, weight: Tensor, n: int) -> Tensor:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from entropic_rl.devices import answers_at_once
+
 __all__ = ["Evidence", "Health", "NumberWatch", "broken_metrics"]
 
 
@@ -74,15 +76,15 @@ class Health:
             active: ``[rows]`` boolean, which rows are to be stepped at all.
         """
         total = grads.sum(1)
-        on_cpu = grads.device.type == "cpu"
-        if on_cpu and not self._any and math.isfinite(float(total.sum())):
+        may_ask = answers_at_once(grads.device)
+        if may_ask and not self._any and math.isfinite(float(total.sum())):
             return active
         finite = total.isfinite().view(len(self.stopped), -1)
         broken = ~finite.all(1)
-        if on_cpu:
+        if may_ask:
             self._found += (broken & ~self.stopped).nonzero().flatten().tolist()
         self.stopped |= broken
-        if on_cpu:
+        if may_ask:
             self._any = bool(self.stopped.any())
             if not self._any:  # the sum of the sums alone was too large
                 return active

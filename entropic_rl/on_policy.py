@@ -12,6 +12,7 @@ from torch import Tensor
 
 from entropic_rl.buffers import Rollout
 from entropic_rl.collector import Collector
+from entropic_rl.devices import brought
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.losses import entropic_loss
 from entropic_rl.policies import ActorCritic
@@ -237,8 +238,9 @@ def _replace_at_ends(next_values: Tensor, rollout: Rollout, policy: ActorCritic,
     if not rollout.cut_obs:
         return next_values
     times, ended, final_obs = zip(*rollout.cut_obs, strict=True)
-    index = torch.tensor(times, device=next_values.device)
-    before = None if states is None else states[:, index].flatten(1, 2)  # of the memory, [R, K * E, n_state]
+    everywhere = len(times) == len(next_values)  # as on devices that are not asked where
+    index: Any = slice(None) if everywhere else brought(times, next_values.device)
+    before = None if states is None else states[:, :-1][:, index].flatten(1, 2)  # of the memory, [R, K * E, n_state]
     final_values = policy.value(_by_run(torch.stack(final_obs)), before)  # [R, K * E]
     final_values = final_values.unflatten(1, (len(times), -1)).transpose(0, 1)  # [K, R, E]
     next_values[index] = torch.where(torch.stack(ended), final_values, next_values[index])

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from entropic_rl.devices import answers_at_once
 from entropic_rl.health import Health
 from entropic_rl.networks import copy_exactly
 
@@ -72,8 +73,8 @@ class Adam:
         active = active if self._health is None else self._health.active(grads, active)
         if self._weight_decay:
             kept = 1.0 - self._weight_decay * learning_rate
-            params.mul_((kept if active is None else kept.where(active, 1.0)).unsqueeze(1))
-        if params.device.type == "cpu":
+            params.mul_((kept if active is None else kept.masked_fill(~active, 1.0)).unsqueeze(1))
+        if answers_at_once(params.device):
             self._step_fused(params, grads, learning_rate, active)
         else:
             self._step_elementwise(params, grads, learning_rate, active)

@@ -41,7 +41,7 @@ def mean_and_quantiles(x: Tensor, valid: Tensor | None) -> Tensor:
     """Mean and the nearest order statistics to the quantiles, over the samples that count, ``[R, N] -> [R, 4]``."""
     n = torch.full_like(x[:, 0], x.shape[1]) if valid is None else valid.sum(1).clamp(min=1).to(x.dtype)
     ordered = (x if valid is None else x.masked_fill(~valid, torch.inf)).sort(1).values
-    rank = ((n - 1.0).unsqueeze(1) * x.new_tensor(QUANTILES)).round().to(torch.int64)
+    rank = torch.stack([(n - 1.0) * quantile for quantile in QUANTILES], 1).round().to(torch.int64)
     return torch.cat([masked_mean(x, valid).unsqueeze(1), ordered.gather(1, rank)], 1)
 
 

@@ -48,7 +48,8 @@ class Stream:
         device: where draws are made.
 
     Attributes:
-        position: how many draws were made, the whole state; an integer, or ``[R]`` where the runs are not in step.
+        position: how many draws were made, the whole state; ``[]`` on the device, which is waited for if an integer is
+            put there, or ``[R]`` where the runs are not in step.
         generate: :func:`draw_words`, or what gives the same words faster.
 
     Example:
@@ -65,7 +66,7 @@ class Stream:
         self._name_word = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
         words = [[seed & _WORD, seed >> 32] for seed in seeds]
         self._key = torch.tensor(words, dtype=torch.int64, device=device).reshape(-1, 1, 1, 2)
-        self.position: int | Tensor = 0
+        self.position: int | Tensor = torch.zeros((), dtype=torch.int64, device=device)
         self.generate: Callable[[Tensor, Tensor, int, int, int], Tensor] = draw_words
 
     def bits(self, *shape: int) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from entropic_rl.buffers import Rollout
+from entropic_rl.devices import answers_at_once
 from entropic_rl.episodes import Episodes
 from entropic_rl.errors import NumbersError
 from entropic_rl.exploration import ExplorationMeter, censored
@@ -188,7 +189,7 @@ class Training:
         """Stop runs whose gradients were not finite in this update; a GPU is asked where a record is due anyway."""
         health = getattr(self.agent, "health", None)
         is_due = self.n_updates % self._interval == 0 or self.global_step >= self._total
-        if health is None or not (health.stopped.device.type == "cpu" or is_due):
+        if health is None or not (answers_at_once(health.stopped.device) or is_due):
             return
         where = f"update {self.n_updates} at {self.global_step:,} env steps"
         advice = "lower --learning-rate, or scale rewards down"

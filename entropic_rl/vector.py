@@ -116,7 +116,7 @@ class EnvBatch:
         self.mask = self._mask(self._masks.after_reset(info))
         speaks_tensors = isinstance(obs, Tensor)
         self._language: _Language = (
-            _Tensors(self.env, self._action) if speaks_tensors else _Arrays(self._observation, self._action)
+            _Tensors(self.env, self._action, obs.device) if speaks_tensors else _Arrays(self._observation, self._action)
         )
         self._just_ended = None
         self.episodes.restart()
@@ -256,7 +256,7 @@ class _Arrays:
 class _Tensors:
     """Tensors on the env's device: Box or Discrete observations, and Discrete or bounded Box actions."""
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], action: ActionSpec) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], action: ActionSpec, device: torch.device) -> None:
         self._space, self._kind = env.single_observation_space, action.kind
         space = env.single_action_space
         served = isinstance(space, spaces.Discrete) or (isinstance(space, spaces.Box) and all(action.bounded))
@@ -268,7 +268,8 @@ class _Tensors:
         self._pixels = is_pixels(self._space)
         self._first_action = int(getattr(space, "start", 0))
         if isinstance(space, spaces.Box):
-            low, high = (torch.as_tensor(bound.reshape(-1), dtype=torch.float64) for bound in (space.low, space.high))
+            bounds = (space.low.reshape(-1), space.high.reshape(-1))
+            low, high = (torch.as_tensor(bound, dtype=torch.float64, device=device) for bound in bounds)
             self._centre, self._half, self._shape = (low + high) / 2, (high - low) / 2, space.shape
 
     def observation(self, obs: Tensor) -> Tensor:
@@ -290,7 +291,7 @@ class _Tensors:
             return action + self._first_action if self._first_action else action
         action = action.to(torch.float64)  # rounded once, at the end: the same on every path
         unit = action.tanh() if self._kind == "tanh-gaussian" else action.clamp(-1.0, 1.0)
-        scaled = self._centre.to(unit.device) + self._half.to(unit.device) * unit
+        scaled = self._centre + self._half * unit
         return scaled.to(torch.float32).view(-1, *self._shape)
 
     def copy(self, obs: Tensor) -> Tensor:

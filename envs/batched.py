@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from entropic_rl.devices import answers_at_once
 from entropic_rl.envs.arguments import check_count
 from entropic_rl.envs.draws import Draws
 from entropic_rl.envs.dynamics import Dynamics
@@ -93,12 +94,13 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         limits = [limit for limit in (max_episode_steps, self.dynamics.max_episode_steps) if limit is not None]
         self.max_episode_steps = min(limits, default=None)
         self._same_step = mode is AutoresetMode.SAME_STEP
-        self._validate = self.device.type == "cpu" if validate is None else validate
+        at_once = answers_at_once(self.device)
+        self._validate = at_once if validate is None else validate
         self._compile = compile
         self._fused: Callable[..., tuple[Tensor, ...]] = partial(
             _step, dynamics=self.dynamics, limit=self.max_episode_steps, same_step=self._same_step
         )
-        self._asks = self.device.type == "cpu" and not compile  # whether anything ended, before it does the work for it
+        self._asks = at_once and not compile  # whether anything ended, before it does the work for it
         self._draws: Draws | None = None
         self.state = torch.empty(0)
 
@@ -149,7 +151,7 @@ class BatchedEnv(VectorEnv[Tensor, Tensor, Tensor]):
         if not self._same_step:
             self._over = ended.clone()
             return obs, reward, terminated, truncated, {}
-        draws.begin(ended, ended.nonzero().squeeze(1) if self.device.type == "cpu" else None)
+        draws.begin(ended, ended.nonzero().squeeze(1) if answers_at_once(self.device) else None)
         return obs, reward, terminated, truncated, {"final_obs": final_obs, "_final_obs": ended}
 
     def _step_asking(self, action: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:

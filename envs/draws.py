@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from entropic_rl.devices import answers_at_once
 from entropic_rl.envs.dynamics import Dynamics
 from entropic_rl.streams import Stream
 
@@ -89,7 +90,7 @@ class Draws:
         if self._dynamics.n_start_draws == 0:
             return
         if self._n_sure == 0:  # at the earliest now some copy can have used up its starts
-            if mask.device.type == "cpu":  # elsewhere to ask would be to wait
+            if answers_at_once(mask.device):
                 self._n_sure = self._episodes_ahead - 1 - int((self._next - self._first).max())
             if self._n_sure == 0:
                 self._episode = self._episode + (self._next - self._first) + mask

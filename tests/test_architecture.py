@@ -13,7 +13,7 @@ import pytest
 from tests.source_trees import PACKAGE, ROOT, SOURCES, parsed
 
 BASE = {"errors", "schedules"}
-CORE = {"entropy", "losses", "returns", "distributions", "coefficients", "streams"}
+CORE = {"entropy", "losses", "returns", "distributions", "coefficients", "devices", "streams"}
 MACHINERY = {
     "networks", "buffers", "normalization", "optimizers", "policies", "on_policy", "collector", "spaces", "vector",
     "episodes", "exploration", "families", "entropy_term", "critics", "off_policy", "reductions", "masks", "frames",
@@ -30,6 +30,7 @@ LOOP = {
 MAY_IMPORT = {
     "": set(),
     "allocation": set(),
+    "devices": set(),
     "user_modules": {"errors", "run_directory"},
     "extras": set(),
     "wrappers": {"errors", "extras", "user_modules"},
@@ -118,7 +119,7 @@ MAY_IMPORT = {
     "streams": set(),
     "returns": {"losses"},  # for check_same_shape
     "distributions": {"entropy"},
-    "coefficients": {"networks", "optimizers", "schedules"},  # the dual variable has an optimizer
+    "coefficients": {"devices", "networks", "optimizers", "schedules"},  # the dual variable has an optimizer
     "networks": {"streams"},
     "conv_layers": set(),
     "convolution": {"conv_layers", "networks", "streams"},
@@ -128,8 +129,8 @@ MAY_IMPORT = {
     "recurrence": {"networks", "streams"},
     "attention": {"networks", "streams"},
     "normalization": {"networks"},
-    "health": set(),
-    "optimizers": {"health", "networks"},
+    "health": {"devices"},
+    "optimizers": {"devices", "health", "networks"},
     "second_order": {"networks"},
     "spaces": {"errors"},
     "env_checks": {"errors"},
@@ -161,7 +162,7 @@ MAY_IMPORT = {
     "flags": {"errors", "config"},
     "classifier_flags": {"config", "errors", "flags", "resumable", "run_directory"},
     "episodes": set(),
-    "exploration": {"buffers", "errors", "user_modules", "spaces", "vector"},
+    "exploration": {"buffers", "devices", "errors", "user_modules", "spaces", "vector"},
     "vector": {"errors", "episodes", "frames", "health", "masks", "spaces"},
     "buffers": {"spaces", "vector"},
     "policies": CORE | MACHINERY,
@@ -209,7 +210,7 @@ MAY_IMPORT = {
     "testing": CORE | MACHINERY | BASE | {"agents", "environments"},
     "agents.sb3": {"sb3"},  # a door: what people who train with it import
     "agents": CORE | MACHINERY | BASE | {"config", "agents", "fused", "user_modules"},
-    "envs": {"errors", "streams", "envs"},
+    "envs": {"devices", "errors", "streams", "envs"},
     "evaluate_run": None,  # the verbs may import everything
     "cli": None,
     "training_cli": None,

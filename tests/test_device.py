@@ -1,8 +1,11 @@
 """A training on a device is never waited for between two records.
 
 Tensors on the device "meta" have shapes and no numbers: whatever asks one for a number, or for how many there are,
-raises. A GPU would answer, once it has done everything before.
+raises. A GPU would answer, once it has done everything before. Nor is anything brought to it that it would be waited
+for.
 """
+
+import contextlib
 
 import pytest
 import torch
@@ -16,25 +19,30 @@ from entropic_rl.exploration import ExplorationMeter, cells_of
 from entropic_rl.spaces import observation_spec
 from entropic_rl.training import Training
 from entropic_rl.vector import EnvBatch
+from tests.device_manners import Rude, good_manners
 
 ON_POLICY = {"n_steps": 8}
-PPO = {**ON_POLICY, "batch_size": 16, "n_epochs": 2}
-OFF_POLICY = {"learning_starts": 8, "batch_size": 16}  # the first two iterations learn nothing
 CASES = [
-    ("ppo", CartPoleVectorEnv, PPO),
-    ("ppo", PendulumVectorEnv, {**PPO, "normalize_obs": True, "normalize_reward": True}),
-    ("ppo", DeepSeaVectorEnv, {**PPO, "ent_coef": "target:0.5"}),
-    ("ppo", CartPoleVectorEnv, {**PPO, "recurrent": "gru", "sequence_length": 4}),
-    ("ppo", CartPoleVectorEnv, {**PPO, "entropy": "tsallis:2", "entropy_in": "both"}),
+    ("ppo", CartPoleVectorEnv, {**ON_POLICY, "batch_size": 16}),
+    ("ppo", PendulumVectorEnv, {**ON_POLICY, "batch_size": 16, "normalize_obs": True, "normalize_reward": True}),
+    ("ppo", DeepSeaVectorEnv, {**ON_POLICY, "batch_size": 16, "ent_coef": "target:0.5"}),
+    ("ppo", CartPoleVectorEnv, {**ON_POLICY, "batch_size": 16, "recurrent": "gru", "sequence_length": 4}),
+    ("ppo", CartPoleVectorEnv, {**ON_POLICY, "batch_size": 16, "entropy": "tsallis:2", "entropy_in": "both"}),
+    ("ppo", CartPoleVectorEnv, {**ON_POLICY, "batch_size": 16, "learning_rate": "linear:0.001:0"}),
+    ("ppo", CartPoleVectorEnv, {**ON_POLICY, "batch_size": 16, "entropy": "kl-to-prior:1,3"}),
     ("a2c", CartPoleVectorEnv, ON_POLICY),
-    ("sac", PendulumVectorEnv, OFF_POLICY),
-    ("discrete-sac", CartPoleVectorEnv, OFF_POLICY),
-    ("soft-q", CartPoleVectorEnv, OFF_POLICY),
+    ("sac", PendulumVectorEnv, {"learning_starts": 8, "batch_size": 16}),
+    ("discrete-sac", CartPoleVectorEnv, {"learning_starts": 8, "batch_size": 16}),
+    ("soft-q", CartPoleVectorEnv, {"learning_starts": 8, "batch_size": 16}),
 ]
 
 
-@pytest.mark.parametrize(("name", "make_env", "settings"), CASES, ids=lambda x: x if isinstance(x, str) else "")
-def test_iterations_ask_the_device_nothing(name, make_env, settings):
+every_case = pytest.mark.parametrize(
+    ("name", "make_env", "settings"), CASES, ids=lambda x: x if isinstance(x, str) else ""
+)
+
+
+def training_on_meta(name, make_env, settings):
     device, cls = torch.device("meta"), agent_class(name)
     config = cls.Config(**settings)
     vector_env = make_env(num_envs=8, device=device)
@@ -44,7 +52,50 @@ def test_iterations_ask_the_device_nothing(name, make_env, settings):
     envs = EnvBatch(vector_env, 2, success_return=10.0, **given)
     agent = cls([config] * 2, [0, 1], n_envs=4, **given)
     meter = ExplorationMeter(cells_of(vector_env.single_observation_space), 2, 4, action=action, device=device)
-    training = Training(agent, envs, total_timesteps=10**6, seeds=[0, 1], meter=meter, log_interval=10**6)
-    for _ in range(4):
+    return Training(agent, envs, total_timesteps=10**6, seeds=[0, 1], meter=meter, log_interval=10**6), meter
+
+
+@every_case
+def test_iterations_ask_the_device_nothing(name, make_env, settings):
+    training, _ = training_on_meta(name, make_env, settings)
+    for _ in range(8):
         training._update()
-    assert training.n_updates == 4
+    assert training.n_updates == 8
+
+
+@every_case
+def test_iterations_bring_the_device_nothing_that_it_is_waited_for(name, make_env, settings):
+    training, meter = training_on_meta(name, make_env, settings)
+    meter._met_before = True  # the first cells are looked at, once in a training
+    training._update()
+    meter.read()
+    with good_manners():
+        for _ in range(8):
+            training._update()
+        meter.read()
+
+
+@pytest.mark.parametrize(
+    "rude",
+    [
+        lambda x: torch.tensor([1.0], device=x.device),
+        lambda x: x.new_tensor([1.0]),
+        lambda x: x.masked_fill(x > 0, x[0]),
+        lambda x: torch.where(x > 0, x, 0.0),
+        lambda x: torch.zeros(3).to(x.device),
+        lambda x: x + torch.ones(()),
+        lambda x: x.copy_(torch.zeros(3)),
+        lambda x: x.index_put_((x > 0,), x[0]),
+    ],
+)
+def test_what_a_gpu_is_waited_for_is_found(rude):
+    x = torch.zeros(3, device="meta")
+    with pytest.raises(Rude), good_manners():
+        rude(x)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_copy_that_is_not_waited_for_is_let_through_unless_a_device_is_left_alone(alone):
+    x, y = torch.zeros(3), torch.zeros(3, device="meta")
+    with pytest.raises(Rude) if alone else contextlib.nullcontext(), good_manners(alone=alone):
+        y.copy_(x, non_blocking=True)
