@@ -109,8 +109,17 @@ class A2C:
 
     def update(self, progress: float) -> dict[str, Tensor]:
         """Learn from the full rollout; ``progress`` is the fraction of env steps done. Returns metrics ``[R]``."""
-        c = self._coefficients.at(progress)
+        self.schedule(progress)
+        return self.learn()
+
+    def schedule(self, progress: float) -> None:
+        """Set every coefficient to what it is once the fraction ``progress`` of the env steps is done."""
+        self._coefficients.at(progress)
         self._entropy.coefficient.at(progress)
+
+    def learn(self) -> dict[str, Tensor]:
+        """Learn from the full rollout by the coefficients as they are. Returns metrics ``[R]``."""
+        c = self._coefficients.now
         recall = prepare if self._fused is None else self._fused.prepare
         samples = recall(self._collector, self._entropy, gamma=c["gamma"], gae_lambda=c["gae_lambda"])
         if self._fused is None:

@@ -75,6 +75,11 @@ class Coefficients:
         """All values, ``[R]`` each, when the fraction ``progress`` of the env steps is done."""
         return {name: value.at(progress) for name, value in self._values.items()}
 
+    @property
+    def now(self) -> dict[str, Tensor]:
+        """All values as :meth:`at` last left them, ``[R]`` each."""
+        return {name: value.value for name, value in self._values.items()}
+
 
 class Controller(Protocol):
     """Steers the logarithm of R coefficients so that a measured level meets its target."""

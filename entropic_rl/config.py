@@ -151,6 +151,13 @@ class RunConfig:
             "is any and a run has at least 50,000 env steps"
         ),
     ] = "auto"
+    cuda_graphs: Annotated[
+        bool,
+        Doc(
+            "record rollout and update as one CUDA graph and repeat it (ppo and a2c in batched environments on CUDA); "
+            "tested without a GPU alone so far"
+        ),
+    ] = False
     eval_episodes: Annotated[Count, Doc("episodes of each evaluation, deterministic and stochastic")] = 100
     eval_max_steps: Annotated[Count, Doc("evaluation episodes are cut off there, for envs without a time limit")] = (
         10_000

@@ -56,6 +56,8 @@ def settle_for(cell: Cell, ranks: Ranks) -> Cell:
         raise ConfigError("--diagnose watches whole gradient steps, of which torchrun's processes have parts; leave it")
     if run.kernel == "fused":
         raise ConfigError("--kernel fused takes whole steps, of which torchrun's processes have parts; leave it out")
+    if run.cuda_graphs:
+        raise ConfigError("--cuda-graphs records whole steps, in which torchrun's processes have to meet; leave it out")
     return replace(cell, run=replace(run, kernel="autograd", device=_device(run.device)))
 
 

@@ -1,4 +1,4 @@
-"""What may be asked of a device, and brought to it, without waiting until it has done all that it still has to do."""
+"""Devices by name, and what may be asked of them and brought to them without waiting for all they still have to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["answers_at_once", "brought"]
+from entropic_rl.errors import ConfigError
+
+__all__ = ["answers_at_once", "brought", "load_device"]
 
 _IMMEDIATE = ("cpu",)
 
@@ -23,3 +25,20 @@ def brought(numbers: Sequence[float], device: torch.device, dtype: torch.dtype |
     if device.type == "cuda":
         host = host.pin_memory()  # from other memory CUDA copies while the host waits
     return host.to(device, non_blocking=True)
+
+
+def load_device(name: str) -> torch.device:
+    """The device behind ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ConfigError: it is not available here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    available = {"cpu": True, "cuda": torch.cuda.is_available()}
+    if not available[device.type]:
+        raise ConfigError(f"--device {name} is not available here (torch {torch.__version__}); use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: expected an index below {torch.cuda.device_count()}; use --device cuda")
+    return device

@@ -20,7 +20,6 @@ class Episodes:
 
     Attributes:
         success_return: the same.
-        n_steps: env steps of each run so far.
         n_finished: ``[R]``, finished episodes.
         n_succeeded: ``[R]``, those of them that were successes.
         first_success: ``[R]``, env steps of the run at the end of its first success; -1 before.
@@ -35,7 +34,8 @@ class Episodes:
         success_return: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.success_return, self.n_steps, self._n_envs = success_return, 0, n_envs
+        self.success_return, self._n_envs = success_return, n_envs
+        self._n_steps = torch.zeros((), dtype=torch.int64, device=device)
         self._return = torch.zeros(n_runs, n_envs, dtype=torch.float64, device=device)
         self._length = torch.zeros(n_runs, n_envs, dtype=torch.int64, device=device)
         # One place more than the window: what is not kept is written there.
@@ -44,6 +44,11 @@ class Episodes:
         self.n_finished = torch.zeros(n_runs, dtype=torch.int64, device=device)
         self.n_succeeded = torch.zeros_like(self.n_finished)
         self.first_success = torch.full((n_runs,), -1, dtype=torch.int64, device=device)
+
+    @property
+    def n_steps(self) -> int:
+        """Env steps of each run so far."""
+        return int(self._n_steps)
 
     def restart(self) -> None:
         """All environments begin anew; what is finished stays counted."""
@@ -58,7 +63,7 @@ class Episodes:
             ended: boolean; None if no episode ended.
             valid: boolean, False where nothing was done but a reset; None if all are True.
         """
-        self.n_steps += self._n_envs
+        self._n_steps += self._n_envs
         self._return += reward if valid is None else reward * valid
         self._length += 1 if valid is None else valid
         if ended is None:
@@ -66,7 +71,8 @@ class Episodes:
         if self.success_return is not None:
             successes = (ended & (self._return >= self.success_return)).sum(1)
             self.n_succeeded += successes
-            self.first_success.masked_fill_((successes > 0) & (self.first_success < 0), self.n_steps)
+            is_first = (successes > 0) & (self.first_success < 0)
+            self.first_success.copy_(torch.where(is_first, self._n_steps, self.first_success))
         window = self._returns.shape[1] - 1
         rank = ended.cumsum(1)  # among the episodes that ended now, from 1
         kept = ended & (rank > rank[:, -1:] - window)
@@ -89,7 +95,7 @@ class Episodes:
 
     def moved(self, n_steps: int) -> None:
         """So many steps of every environment were made elsewhere."""
-        self.n_steps += n_steps * self._n_envs
+        self._n_steps += n_steps * self._n_envs
 
     def recent(self) -> list[tuple[list[float], list[int]]]:
         """Per run the returns and lengths of its latest finished episodes, oldest first."""

@@ -67,9 +67,9 @@ def evaluate_directory(
     if video is not None and find_spec("moviepy") is None:
         raise ConfigError('--video needs moviepy, which is not installed; run: pip install "entropic-rl[video]"')
 
+    from entropic_rl.devices import load_device
     from entropic_rl.evaluation import evaluate
     from entropic_rl.policy_files import load_policy
-    from entropic_rl.runs import load_device
 
     policy = load_policy(directory, observation, action, device=load_device(device))
     [result] = evaluate(

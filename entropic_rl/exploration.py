@@ -7,7 +7,7 @@ which an environment only reset itself are not. What counts as one state is a :c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,7 +17,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from entropic_rl.buffers import Rollout
 from entropic_rl.devices import brought
 from entropic_rl.errors import EnvError
 from entropic_rl.spaces import ActionSpec
@@ -172,16 +171,25 @@ class ExplorationMeter:
         counts = None if next_valid is None else next_valid.unsqueeze(0).clone()
         self._meet([self._n_steps], transition.next_obs.unsqueeze(0), counts)
 
-    def observe_rollout(self, rollout: Rollout) -> None:
-        """All steps of a full rollout of raw observations, in none of which an environment did nothing but reset."""
-        first, n_steps = self._n_steps, len(rollout.reward)
-        self._n_steps += n_steps
-        self._actions.append((rollout.action.clone(), None))
-        self._rewards.append(rollout.reward.clone())
-        if rollout.cut_obs:
-            times, ended, final_obs = zip(*rollout.cut_obs, strict=True)
+    def observe_all(
+        self, action: Tensor, reward: Tensor, next_obs: Tensor, cut_obs: Sequence[tuple[int, Tensor, Tensor]]
+    ) -> None:
+        """T steps at once, in none of which an environment did nothing but reset.
+
+        Args:
+            action: ``[T, R, E, *event]``.
+            reward: ``[T, R, E]``, divided by a positive number or not.
+            next_obs: ``[T, R, E, D]``, as the environments gave them.
+            cut_obs: ``(t, ended [R, E], obs [R, E, D])`` of every step in which an episode may have ended.
+        """
+        first = self._n_steps
+        self._n_steps += len(reward)
+        self._actions.append((action.clone(), None))
+        self._rewards.append(reward.clone())
+        if cut_obs:
+            times, ended, final_obs = zip(*cut_obs, strict=True)
             self._meet([first + t + 1 for t in times], torch.stack(final_obs), torch.stack(ended))
-        self._meet([*range(first + 1, self._n_steps + 1)], rollout.obs[1:], None)
+        self._meet([*range(first + 1, self._n_steps + 1)], next_obs, None)
 
     def read(self) -> dict[str, Tensor]:
         """Metrics ``[R]`` of the training so far, and of the actions since the last reading.

@@ -142,6 +142,8 @@ class NumberWatch:
 
         ``beside``: what else there was of this step, ``[R * E, ...]`` each, to be kept where a number is not finite.
         """
+        if _is_left_alone(obs):
+            return obs, reward, final_obs
         self._n_steps += 1
         if not self.broken and _are_finite(obs, reward, final_obs):
             return obs, reward, final_obs

@@ -17,6 +17,8 @@ from entropic_rl.agents.config import action_head
 from entropic_rl.cell import Cell
 from entropic_rl.checkpointing import Checkpointer
 from entropic_rl.config import RunConfig, jsonable
+from entropic_rl.cuda_graphs import CudaGraph, Iterations, check_capturable
+from entropic_rl.devices import load_device
 from entropic_rl.diagnosis import Diagnosis, Undiagnosed
 from entropic_rl.environments import copies_at_once, make_vector_env
 from entropic_rl.episode_tape import EpisodeTape
@@ -48,7 +50,7 @@ from entropic_rl.tracking import Recorder
 from entropic_rl.training import Agent, Record, Training
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["Report", "fixed_settings", "load_device", "prepare", "train_cells"]
+__all__ = ["Report", "fixed_settings", "prepare", "train_cells"]
 
 
 class Report(Protocol):
@@ -125,6 +127,8 @@ def train_cells(
             ranks=ranks,
         )
         training.between_updates = checkpointer.between_updates
+        if run.cuda_graphs:
+            training.iterations = Iterations(agent, envs, CudaGraph(load_device(run.device)))
         if resume and (step := checkpointer.resume()) is not None and report is not None:
             report.note(f"resumed at {step:,} env steps")
         if kernel == "fused" and report is not None:
@@ -203,23 +207,6 @@ def _save_policies(policy: ActorCritic, cells: Sequence[Cell]) -> None:
         save_policy(policy, i, cell.directory)
 
 
-def load_device(name: str) -> torch.device:
-    """The device behind ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        ConfigError: it is not available here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    available = {"cpu": True, "cuda": torch.cuda.is_available()}
-    if not available[device.type]:
-        raise ConfigError(f"--device {name} is not available here (torch {torch.__version__}); use --device cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {name}: expected an index below {torch.cuda.device_count()}; use --device cuda")
-    return device
-
-
 class SetUp(NamedTuple):
     """What makes environments of cells, these, meter, agent, its watcher, and what it computes by."""
 
@@ -276,6 +263,8 @@ def _set_up(agent_class: Any, cells: Sequence[Cell], ranks: Ranks) -> SetUp:
         )
         envs = share(envs, agent, ranks, success_return=run.success_return)
         kernel = use_kernel(agent, envs, run)
+        if run.cuda_graphs:
+            check_capturable(agent, envs, run, device)
         diagnosis = Diagnosis(agent, cells) if run.diagnose else Undiagnosed()
         return SetUp(make_envs, envs, _make_meter(run, envs, action, device), agent, diagnosis, kernel)
     except BaseException:

@@ -23,7 +23,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from torch import Tensor
 
-__all__ = ["Snapshot", "difference", "flaw_after", "put_back", "take"]
+__all__ = ["Snapshot", "difference", "flaw_after", "look", "put_back", "rebind", "take", "unlike"]
 
 _PLAIN = (bool, int, float, str, type(None))
 _FIXED = (
@@ -40,7 +40,7 @@ class Snapshot:
 
     Attributes:
         tree: what they are made of, as JSON has it; tensors are named.
-        tensors: numbers by name, on the CPU.
+        tensors: numbers by name, on the CPU, or the tensors themselves.
     """
 
     tree: dict[str, Any] = field(default_factory=dict)
@@ -60,11 +60,16 @@ def take(roots: Mapping[str, Any], *, copy: bool = True) -> Snapshot:
     return _Walk({_package(root) for root in roots.values()}, copy).over(roots)
 
 
+def look(roots: Mapping[str, Any]) -> Snapshot:
+    """As :func:`take`, with the tensors themselves instead of their numbers, wherever they are; nothing is copied."""
+    return _Walk({_package(root) for root in roots.values()}, copy=False, move=False).over(roots)
+
+
 class _Walk:
     """One walk over objects and all that they hold."""
 
-    def __init__(self, packages: set[str], copy: bool) -> None:
-        self._packages, self._copy = packages | {_package(self)}, copy
+    def __init__(self, packages: set[str], copy: bool, move: bool = True) -> None:
+        self._packages, self._copy, self._move = packages | {_package(self)}, copy, move
         self._tensors: dict[str, Tensor] = {}
         self._seen: dict[int, str] = {}
         self._storages: set[int] = set()
@@ -123,6 +128,8 @@ class _Walk:
 
     def _numbers(self, tensor: Tensor) -> Tensor:
         """On the CPU in a storage of their own: views do not lie beside what they are views of."""
+        if not self._move:
+            return tensor
         there = tensor.detach()
         storage = there.untyped_storage()
         alone = there.is_contiguous() and storage.nbytes() == there.nbytes and storage.data_ptr() not in self._storages
@@ -150,11 +157,7 @@ def put_back(snapshot: Snapshot, roots: Mapping[str, Any], *, late: Sequence[typ
     Raises:
         ValueError: they are other objects than those that it was taken of.
     """
-    put = _Put(snapshot.tensors, {cls.__qualname__: cls for cls in late})
-    for name, root in roots.items():
-        if name not in snapshot.tree:
-            raise ValueError(f"{name} is missing")
-        put.into(root, snapshot.tree[name], name)
+    _Put(snapshot.tensors, {cls.__qualname__: cls for cls in late}).all(snapshot, roots)
 
 
 def flaw_after(snapshot: Snapshot, roots: Mapping[str, Any], *, late: Sequence[type] = ()) -> str | None:
@@ -166,13 +169,24 @@ def flaw_after(snapshot: Snapshot, roots: Mapping[str, Any], *, late: Sequence[t
         return str(error) or "it is damaged"
 
 
+def rebind(snapshot: Snapshot, roots: Mapping[str, Any]) -> None:
+    """Let objects hold the very tensors of what :func:`look` gave again, and its plain values; no number is copied."""
+    _Put(snapshot.tensors, {}, write=False).all(snapshot, roots)
+
+
 class _Put:
     """One walk that writes; every method returns what stands where ``item`` stood, the same object wherever it can."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], late: Mapping[str, type]) -> None:
-        self._tensors, self._late = tensors, late
+    def __init__(self, tensors: Mapping[str, Tensor], late: Mapping[str, type], *, write: bool = True) -> None:
+        self._tensors, self._late, self._write = tensors, late, write
         self._done: dict[str, Any] = {}
         self._written: dict[int, Tensor] = {}  # by identity
+
+    def all(self, snapshot: Snapshot, roots: Mapping[str, Any]) -> None:
+        for name, root in roots.items():
+            if name not in snapshot.tree:
+                raise ValueError(f"{name} is missing")
+            self.into(root, snapshot.tree[name], name)
 
     def into(self, item: Any, node: dict[str, Any], path: str) -> Any:
         kind = next(iter(node))
@@ -223,6 +237,8 @@ class _Put:
 
     def _tensor(self, item: Any, node: dict[str, Any], path: str) -> Any:
         then = self._tensors[node["tensor"]]
+        if not self._write:
+            return then
         fits = isinstance(item, Tensor) and item.shape == then.shape and item.dtype == then.dtype
         if fits and id(item) not in self._written:  # else two places hold one now that held two then
             self._written[id(item)] = item
@@ -249,13 +265,18 @@ class _Put:
 
 def difference(one: Snapshot, other: Snapshot) -> str | None:
     """Where two snapshots differ first, as a path; None if they are the same bit by bit."""
+    if (path := unlike(one, other)) is not None:
+        return path
+    return next((name for name, x in one.tensors.items() if not _same_bits(x, other.tensors[name])), None)
+
+
+def unlike(one: Snapshot, other: Snapshot) -> str | None:
+    """Where two snapshots differ first in anything but the numbers of tensors; None if they do nowhere."""
     for name in {**one.tree, **other.tree}:
         if (path := _tree_difference(one.tree.get(name), other.tree.get(name), name)) is not None:
             return path
-    for name, tensor in one.tensors.items():
-        if not _same_bits(tensor, other.tensors[name]):
-            return name
-    return None
+    pairs = ((name, tensor, other.tensors[name]) for name, tensor in one.tensors.items())
+    return next((name for name, x, y in pairs if x.shape != y.shape or x.dtype != y.dtype), None)
 
 
 def _tree_difference(one: Any, other: Any, path: str) -> str | None:
@@ -276,11 +297,8 @@ def _same_value(one: Any, other: Any) -> bool:
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    flat = (
-        tensor.contiguous().as_strided((tensor.numel(),), (1,)) for tensor in (one, other)
-    )  # also where strides are 0
+    # Also where strides are 0.
+    flat = (x.contiguous().as_strided((x.numel(),), (1,)) for x in (one, other))
     return torch.equal(*(numbers.view(torch.uint8) for numbers in flat))
 
 

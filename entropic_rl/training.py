@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from entropic_rl.policies import ActorCritic
 from entropic_rl.streams import Stream
 from entropic_rl.vector import EnvBatch, Transition
 
-__all__ = ["Agent", "Record", "Training", "rows", "train"]
+__all__ = ["Agent", "Iteration", "Record", "Training", "rows", "train"]
 
 
 class Agent(Protocol):
@@ -65,6 +65,20 @@ class Record:
     last: bool
 
 
+class Iteration(NamedTuple):
+    """What became of a rollout and the update after it; good until the next one.
+
+    Attributes:
+        metrics: ``[R]`` each, of the update.
+        steps: actions ``[R, E, *event]`` and what the environments answered, T times.
+        obs: ``[R, E, D]``, what to act on next.
+    """
+
+    metrics: dict[str, Tensor]
+    steps: list[tuple[Tensor, Transition]]
+    obs: Tensor
+
+
 class Training:
     """Training until every run has done ``total_timesteps`` env steps (rounded up to whole rollouts).
 
@@ -90,13 +104,17 @@ class Training:
         n_updates: updates so far.
         broken: runs whose numbers were not finite, and why; they learn no more.
         between_updates: called before each rollout but the first, if it is set.
+        iterations: makes each rollout and its update as a whole, if it is set: from observations ``[R, E, D]`` on, and
+            told the fraction of the env steps that is done at its end.
 
     Raises:
         Stopped: while iterating, because it should.
         NumbersError: while iterating, because no run is left whose numbers are finite.
     """
 
-    NO_STATE = ("_total", "_interval", "_on_update", "between_updates", "_should_stop", "_on_broken", "_keep")
+    NO_STATE = (
+        "_total", "_interval", "_on_update", "between_updates", "_should_stop", "_on_broken", "_keep", "iterations",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -117,6 +135,7 @@ class Training:
         self._should_stop, self._on_broken, self._keep = should_stop, on_broken, keep
         self.broken: dict[int, str] = {}
         self.between_updates: Callable[[], None] | None = None
+        self.iterations: Callable[[Tensor, float], Iteration] | None = None
         self._obs = envs.reset(Stream(seeds, "environment").seeds(envs.n_envs))
         if meter is not None:
             meter.begin(self._obs)
@@ -147,6 +166,31 @@ class Training:
 
     def _update(self) -> dict[str, Tensor]:
         """The rest of a rollout, and what is learned from it."""
+        if self.iterations is not None and self._n_collected == 0:
+            metrics = self._iterate(self.iterations)
+        else:
+            self._collect()
+            self._count_rollout()
+            metrics = self.agent.update(self.global_step / self._total)
+        self.n_updates += 1
+        self._check_health(metrics)
+        return metrics
+
+    def _iterate(self, iterations: Callable[[Tensor, float], Iteration]) -> dict[str, Tensor]:
+        """Both as a whole."""
+        if self._should_stop is not None and self._should_stop():
+            raise Stopped
+        self._count_rollout()
+        metrics, steps, self._obs = iterations(self._obs, self.global_step / self._total)
+        if self._meter is not None:
+            actions, answers = zip(*steps, strict=True)
+            rewards, next_obs = (torch.stack([getattr(x, name) for x in answers]) for name in ("reward", "next_obs"))
+            ends = [(t, x.starts, x.final_obs) for t, x in enumerate(answers) if x.final_obs is not None]
+            self._meter.observe_all(torch.stack(actions), rewards, next_obs, ends)
+        return metrics
+
+    def _collect(self) -> None:
+        """Fill the rollout."""
         while self._n_collected < self.agent.steps_per_update:
             roll = getattr(self.agent, "roll", None)
             if roll is None or self._n_collected > 0:
@@ -155,22 +199,21 @@ class Training:
                 self._roll(roll)
             if self._should_stop is not None and self._should_stop():
                 raise Stopped
+
+    def _count_rollout(self) -> None:
+        """A rollout is full, or as good as."""
         self._n_collected = 0
         self.global_step += self.agent.steps_per_update * self._envs.n_envs
         if self._on_update is not None:
             self._on_update(self.global_step)
         if (health := getattr(self.agent, "health", None)) is not None:
             health.n_steps = 0
-        metrics = self.agent.update(self.global_step / self._total)
-        self.n_updates += 1
-        self._check_health(metrics)
-        return metrics
 
     def _roll(self, roll: Callable[[Tensor], Rollout]) -> None:
         """A whole rollout at once, by an agent that can."""
         rollout = roll(self._obs)
         if self._meter is not None:
-            self._meter.observe_rollout(rollout)
+            self._meter.observe_all(rollout.action, rollout.reward, rollout.obs[1:], rollout.cut_obs)
         self._obs, self._n_collected = rollout.obs[-1], self.agent.steps_per_update
 
     def _step(self) -> None:

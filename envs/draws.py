@@ -110,6 +110,13 @@ class Draws:
         self._episode = self._episode + (self._next - self._first)
         self._fill_table()
 
+    def restock(self) -> None:
+        """Make all numbers ahead again: how many are left does not depend, from there on, on what was before."""
+        self.refill()
+        if self._dynamics.n_step_draws:
+            self._step = self._step + self._n_used
+            self._n_used, self._drawn = 0, self._none
+
     def ahead(self) -> Ahead:
         """What is made already, for whoever steps the copies; :meth:`used` tells what became of it."""
         if self._dynamics.n_step_draws and self._n_used == len(self._drawn):

@@ -41,9 +41,9 @@ class _Calls(TorchFunctionMode):
             data = args[1] if func is Tensor.new_tensor else args[0]
             if not isinstance(data, Tensor):
                 raise Rude(f"{func.__name__} copies numbers of the host")
-        if func in (torch.where, Tensor.where) and result.device.type != "cpu":
-            if not all(isinstance(x, Tensor) for x in (*args, *kwargs.values())):
-                raise Rude("where copies a number of the host")
+        has_numbers = not all(isinstance(x, Tensor) for x in (*args, *kwargs.values()))
+        if func in (torch.where, Tensor.where) and has_numbers and result.device.type != "cpu":
+            raise Rude("where copies a number of the host")
         return result
 
 

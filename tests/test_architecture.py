@@ -30,7 +30,7 @@ LOOP = {
 MAY_IMPORT = {
     "": set(),
     "allocation": set(),
-    "devices": set(),
+    "devices": {"errors"},
     "user_modules": {"errors", "run_directory"},
     "extras": set(),
     "wrappers": {"errors", "extras", "user_modules"},
@@ -162,7 +162,7 @@ MAY_IMPORT = {
     "flags": {"errors", "config"},
     "classifier_flags": {"config", "errors", "flags", "resumable", "run_directory"},
     "episodes": set(),
-    "exploration": {"buffers", "devices", "errors", "user_modules", "spaces", "vector"},
+    "exploration": {"devices", "errors", "user_modules", "spaces", "vector"},
     "vector": {"errors", "episodes", "frames", "health", "masks", "spaces"},
     "buffers": {"spaces", "vector"},
     "policies": CORE | MACHINERY,
@@ -188,8 +188,9 @@ MAY_IMPORT = {
     "wandb_mirror": {"errors", "run_directory"},
     "wandb_push_cli": {"errors", "flags", "run_directory", "wandb_mirror"},
     "kernels": {"config", "errors", "fused", "vector"},
+    "cuda_graphs": {"config", "envs", "errors", "snapshots", "training", "vector"},
     "fused.__main__": {"cli", "fused"},
-    "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "diagnosis", "kernels"},  # their settings
+    "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "cuda_graphs", "diagnosis", "kernels"},  # their settings
     "compare": BASE
     | LOOP
     | {

@@ -11,12 +11,13 @@ import torch
 from entropic_rl.agents import A2C, PPO, A2CConfig, PPOConfig
 from entropic_rl.cell import Cell
 from entropic_rl.config import RunConfig
+from entropic_rl.devices import load_device
 from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.evaluate_run import evaluate_directory
 from entropic_rl.plots import plot_run
 from entropic_rl.run_directory import check_run_directory, read_json, read_metrics, write_json
-from entropic_rl.runs import load_device, train_cells
+from entropic_rl.runs import train_cells
 from entropic_rl.spaces import action_spec, observation_spec
 from entropic_rl.streams import Stream
 from entropic_rl.training import train

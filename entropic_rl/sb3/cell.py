@@ -25,6 +25,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor
 
 from entropic_rl.cell import Cell
+from entropic_rl.devices import load_device
 from entropic_rl.environments import import_gym_packages, make_env
 from entropic_rl.exploration import ExplorationMeter, censored
 from entropic_rl.optimality import find_rules, measure_optimality
@@ -37,7 +38,7 @@ from entropic_rl.recording import (
     save_tables,
     settle,
 )
-from entropic_rl.runs import Report, load_device
+from entropic_rl.runs import Report
 from entropic_rl.sb3.model import make_sb3_envs, make_sb3_model, normalized
 from entropic_rl.sb3.policy import evaluate_sb3, exploration_metrics, tabular_sb3_policy
 from entropic_rl.sb3.settings import check_sb3_settings
