@@ -158,6 +158,13 @@ class RunConfig:
             "tested without a GPU alone so far"
         ),
     ] = False
+    bf16: Annotated[
+        bool,
+        Doc(
+            "compute products between hidden layers in bfloat16 (ppo and a2c, by torch); pays for layers of many "
+            "hundred units on a GPU alone"
+        ),
+    ] = False
     eval_episodes: Annotated[Count, Doc("episodes of each evaluation, deterministic and stochastic")] = 100
     eval_max_steps: Annotated[Count, Doc("evaluation episodes are cut off there, for envs without a time limit")] = (
         10_000

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+import torch
+
 from entropic_rl.config import FUSED_FROM, RunConfig
 from entropic_rl.errors import ConfigError
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["note_compilation", "use_kernel"]
+__all__ = ["note_compilation", "use_bf16", "use_kernel"]
 
 
 def use_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> Literal["fused", "autograd"]:
@@ -40,7 +42,24 @@ def note_compilation(note: Callable[[str], None]) -> None:
         note("making machine code, once, for about a minute")
 
 
+def use_bf16(agent: Any, run: RunConfig) -> None:
+    """Let the agent compute products between hidden layers in bfloat16, if ``run.bf16`` asks for it.
+
+    Raises:
+        ConfigError: it has another kind of networks, or its layers are to be watched.
+    """
+    if not run.bf16:
+        return
+    if not hasattr(agent, "learn"):
+        raise ConfigError("bf16 serves ppo and a2c; leave --bf16 out")
+    if run.diagnose:
+        raise ConfigError("bf16: --diagnose watches layers in float32; leave one of them out")
+    agent.policy.params.inner_dtype = torch.bfloat16
+
+
 def _use_fused(agent: Any, envs: EnvBatch, run: RunConfig) -> None:
+    if run.bf16:
+        raise ConfigError("kernel: fused computes in float32; leave --bf16 out, or use --kernel autograd")
     if run.diagnose:
         raise ConfigError("kernel: fused shows no gradient steps, which --diagnose watches; use --kernel autograd")
     if not hasattr(agent, "use_fused_kernel"):

@@ -76,9 +76,12 @@ class ParameterRows:
         values: ``[R, P]``, not tracked by autograd; optimizers write here.
         grads: ``[R, P]``, the gradient that :meth:`backward` last computed.
         observer: told of every layer's outputs, ``(layer, [R, ..., units], activation)``, if there is one.
+        inner_dtype: in which an :class:`MLP` computes from hidden layer to hidden layer, if it is another than that of
+            the parameters.
     """
 
     observer: Callable[[str, Tensor, str | None], None] | None = None
+    inner_dtype: torch.dtype | None = None
 
     NO_STATE = ("_shapes", "_views", "grads")
 
@@ -146,6 +149,7 @@ class ParameterRows:
     def take(self, rows: Tensor, dtype: torch.dtype) -> ParameterRows:
         """Copies of ``rows [T]``, as often as they are named, in ``dtype``."""
         twin = ParameterRows(self._shapes, len(rows), device=self.values.device, dtype=dtype)
+        twin.inner_dtype = self.inner_dtype
         twin.values.copy_(self.values[rows])
         return twin
 
@@ -192,11 +196,14 @@ class MLP:
         activate = ACTIVATIONS[self.activation]
         n_layers = len(self.sizes) - 1
         for i in range(n_layers):
-            x, activation = linear(x, params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"]), None
+            weight, bias, activation = params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"], None
+            if params.inner_dtype is not None and i > 0 and self.activates(i):
+                x, weight, bias = (part.to(params.inner_dtype) for part in (x, weight, bias))
+            x = linear(x.to(weight.dtype), weight, bias)
             if self.activates(i):
                 x, activation = activate(x), self.activation
             params.saw(f"{self.name}.{i}", x, activation)
-        return x
+        return x.to(params.values.dtype)
 
     @torch.no_grad()
     def initialise(self, params: ParameterRows, stream: Stream, *, gain: float, last_gain: float) -> None:

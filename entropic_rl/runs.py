@@ -29,7 +29,7 @@ from entropic_rl.exploration import ExplorationMeter
 from entropic_rl.families import EntropyFamily
 from entropic_rl.health import Evidence
 from entropic_rl.interruption import Stopped
-from entropic_rl.kernels import note_compilation, use_kernel
+from entropic_rl.kernels import note_compilation, use_bf16, use_kernel
 from entropic_rl.optimality import find_rules, measure_optimality, tabular_policy
 from entropic_rl.policies import ActorCritic
 from entropic_rl.policy_files import save_policy
@@ -263,6 +263,7 @@ def _set_up(agent_class: Any, cells: Sequence[Cell], ranks: Ranks) -> SetUp:
         )
         envs = share(envs, agent, ranks, success_return=run.success_return)
         kernel = use_kernel(agent, envs, run)
+        use_bf16(agent, run)
         if run.cuda_graphs:
             check_capturable(agent, envs, run, device)
         diagnosis = Diagnosis(agent, cells) if run.diagnose else Undiagnosed()

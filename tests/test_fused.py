@@ -277,6 +277,12 @@ def test_train_takes_it(tmp_path, name):
             "ppo --n-steps 32 --batch-size 16 --kernel fused --diagnose",
             "kernel: fused shows no gradient steps, which --diagnose watches; use --kernel autograd",
         ),
+        (
+            "ppo --n-steps 32 --batch-size 16 --kernel fused --bf16",
+            "kernel: fused computes in float32; leave --bf16 out, or use --kernel autograd",
+        ),
+        ("sac --env Pendulum-v1 --bf16", "bf16 serves ppo and a2c; leave --bf16 out"),
+        ("a2c --bf16 --diagnose", "bf16: --diagnose watches layers in float32; leave one of them out"),
     ],
 )
 def test_train_refuses_it_where_it_is_not(tmp_path, capsys, words, line):
@@ -293,6 +299,7 @@ def test_train_refuses_it_where_it_is_not(tmp_path, capsys, words, line):
         ("ppo --n-steps 32 --batch-size 16 --kernel autograd", 128, "autograd"),
         ("ppo --n-steps 32 --batch-size 16 --recurrent gru", 128, "autograd"),  # there is none for it
         ("ppo --n-steps 32 --batch-size 16 --diagnose", 128, "autograd"),
+        ("ppo --n-steps 32 --batch-size 16 --bf16", 128, "autograd"),
         ("a2c --kernel fused", 129, "fused"),
     ],
 )

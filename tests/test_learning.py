@@ -21,6 +21,19 @@ def test_each_place_of_the_entropy_has_its_own_optimum_and_is_led_there(case, tm
     assert max(run["optimum/loss_only_kl"] for run in in_loss) <= 0.005
 
 
+def test_ppo_finds_its_optimum_with_hidden_layers_in_bfloat16_too(tmp_path):
+    agent, env, settings = CASES["ppo, chain"]
+    wider = {"net_arch": (64, 64), "learning_rate": "linear:0.01:0", "total_timesteps": 50_000, "kernel": "autograd"}
+    chosen = {"env": env, **settings, **wider, "coverage": "off", "eval_episodes": 1}
+    point = {"ent_coef": 0.2, "entropy_in": "reward"}
+    [[exact], [rounded]] = (
+        train_grid(agent, {**chosen, "bf16": bf16}, [point], seeds=1, folder=tmp_path / str(bf16))[0]
+        for bf16 in (False, True)
+    )
+    assert exact["optimum/kl"] != rounded["optimum/kl"]
+    assert max(exact["optimum/kl"], rounded["optimum/kl"]) <= 0.005
+
+
 def test_soft_q_learning_finds_the_softmax_of_a_bandit_at_the_lowest_temperature(tmp_path):
     agent, env, settings = CASES["soft-q, bandit"]
     chosen = {"env": env, **settings, "total_timesteps": 20_000, "coverage": "off", "eval_episodes": 1}

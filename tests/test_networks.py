@@ -284,3 +284,45 @@ def test_product_of_a_large_input_with_few_columns_is_that_of_the_definition(n_o
 def test_product_with_few_columns_hardly_depends_on_the_size_of_the_batch():
     x, weight, bias = head_inputs(256, 4)
     torch.testing.assert_close(linear(x, weight, bias)[:, :3], linear(x[:, :3], weight, bias), rtol=1e-13, atol=1e-12)
+
+
+def in_bfloat16(params):
+    params.inner_dtype = torch.bfloat16
+    return params
+
+
+def test_products_between_hidden_layers_are_rounded_and_all_others_are_not():
+    mlp, params = build(dtype=torch.float32)
+    x = inputs().float()
+    hidden = torch.tanh(linear(x, params["net.0.weight"], params["net.0.bias"]))
+    rounded = [part.bfloat16() for part in (hidden, params["net.1.weight"], params["net.1.bias"])]
+    expected = linear(
+        torch.tanh(torch.baddbmm(rounded[2], *rounded[:2])).float(), params["net.2.weight"], params["net.2.bias"]
+    )
+    exact, found = mlp(params, x), mlp(in_bfloat16(params), x)
+    assert torch.equal(found, expected)
+    assert found.dtype is torch.float32
+    assert 0.0 < float(((found - exact).abs().max() / exact.abs().max()).detach()) < 2.0**-6
+
+
+def test_a_network_with_one_hidden_layer_has_no_such_product():
+    mlp = MLP("net", (3, 8, 2))
+    params = ParameterRows(mlp.shapes(), len(SEEDS))
+    mlp.initialise(params, Stream(SEEDS, "initialisation"), gain=2**0.5, last_gain=0.01)
+    x = inputs().float()
+    assert torch.equal(mlp(params, x), mlp(in_bfloat16(params), x))
+
+
+def test_gradients_of_rounded_products_are_those_of_exact_ones_but_for_the_rounding():
+    mlp, params = build(dtype=torch.float32)
+    exact = params.gradient(mlp(params, inputs().float()).square().sum((1, 2)))
+    found = params.gradient(mlp(in_bfloat16(params), inputs().float()).square().sum((1, 2)))
+    assert found.dtype is torch.float32
+    assert float((found - exact).norm() / exact.norm()) < 0.02
+
+
+def test_copies_of_rows_are_rounded_as_they_are():
+    mlp, params = build(dtype=torch.float32)
+    twin = in_bfloat16(params).take(torch.tensor([2, 0]), torch.float32)
+    x = inputs().float()
+    assert torch.equal(mlp(twin, x[[2, 0]]), mlp(params, x)[[2, 0]])

@@ -71,7 +71,7 @@ PLANS = {
             "env": "entropic_rl/Bandit-v0", "total_timesteps": 77, "n_envs": 4, "seed": 11, "env_kwargs": ODD,
             "gym_packages": ["a.b", "c"], "env_wrappers": ["a.b:C", "d:E(f='g h', i=(1, -2))"],
             "env_backend": "sync", "env_timeout": 2.5, "device": "cpu", "num_threads": 2, "kernel": "autograd",
-            "cuda_graphs": True,
+            "cuda_graphs": True, "bf16": True,
             "eval_episodes": 3,
             "eval_max_steps": 5, "eval_freq": 6, "eval_seed": 8, "success_return": -1.5, "coverage": "a.b:C",
             "log_interval": 2, "checkpoint_every": 3, "checkpoint_seconds": 4.5, "diagnose": True, "diagnose_every": 7,
