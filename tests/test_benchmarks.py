@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from entropic_rl.agents import PPO, PPOConfig
-from entropic_rl.benchmarks import classifiers, few_labels, few_shot, guards, side_by_side, tracking
+from entropic_rl.benchmarks import classifiers, few_labels, few_shot, gpu, guards, side_by_side, tracking
 from entropic_rl.benchmarks.cli import main
 from entropic_rl.benchmarks.deep_sea import MAX_EPISODES, first_successes, play, score_table, solved_in_time
 from entropic_rl.benchmarks.environments import measure, speed_table
@@ -206,6 +206,44 @@ def test_kernel_is_timed_beside_autograd(capsys):
     assert [line.split("|")[1].strip() for line in lines[4:6]] == ["1", "2"]
     assert all(float(cell) > 0.0 for line in lines[4:6] for cell in (line.split("|")[i] for i in (2, 3, 5, 6)))
     assert main(["kernel", "--runs", "0"]) == 2
+
+
+def test_without_a_gpu_the_measurements_of_one_are_refused_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["gpu"]) == 2
+    line = f"benchmark.py: error: gpu: expected a CUDA device, there is none here (torch {torch.__version__})\n"
+    assert capsys.readouterr() == ("", line)
+    assert main(["gpu", "--runs", "0"]) == 2
+
+
+def test_measurements_of_a_gpu_count_what_they_say():
+    cpu = torch.device("cpu")
+    learner = gpu.Learner("ppo", "CartPole-v1", {"n_envs": 2, "n_steps": 4, "batch_size": 8}, "none", 3, cpu)
+    learner.seconds = lambda updates: [learner.training._update() for _ in range(updates)] and 2.0
+    assert learner.rate(5) == 5 * 4 * 2 * 3 / 2.0
+    del learner.seconds
+    assert 0.0 < learner.share(1) <= 1.0
+
+
+def test_tables_of_a_gpu_are_whole_on_the_cpu(monkeypatch):
+    cpu = torch.device("cpu")
+    for settings, _ in gpu.LEANRL.values():
+        small = {"n_steps": 4, "batch_size": 4, "buffer_size": 50}
+        monkeypatch.setitem(settings, "batch_size", 4)
+        for name in small.keys() & settings.keys():
+            monkeypatch.setitem(settings, name, small[name])
+    tables = (gpu.batch_table([1, 2], 1, cpu, 1000.0), gpu.leanrl_table(1, cpu), gpu.operator_table([(9, 5)], cpu))
+    for table, n_rows in zip(tables, (2, 2, 1), strict=True):
+        lines = list(table)
+        assert len(lines) == n_rows + 2
+        assert {line.count("|") for line in lines} == {lines[0].count("|")}
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_measured(capsys):
+    words = ["gpu", "--runs", "1", "2", "--updates", "1", "--classes", "5", "--megabytes", "1"]
+    assert main(words) == 0
+    assert "recorded" in capsys.readouterr().out
 
 
 def test_tracking_is_compared_with_the_untracked_training_of_its_round(monkeypatch, capsys):

@@ -180,8 +180,11 @@ def test_recorded_iterations_are_plain_ones_bit_by_bit(case):
 
 
 @pytest.mark.usefixtures("waited_for")
-def test_stacked_observations_are_recorded_too():
+@pytest.mark.parametrize("inner_dtype", [None, torch.bfloat16])
+def test_stacked_observations_and_rounded_layers_are_recorded_too(inner_dtype):
     plain, recorded = training("ppo", frames=3), training("ppo", Tape(), frames=3)
+    for made in (plain, recorded):
+        made.agent.policy.params.inner_dtype = inner_dtype
     assert told(recorded) == told(plain)
     assert difference_of(plain, recorded) is None
 
@@ -314,3 +317,14 @@ def test_a_gpu_trains_2048_runs_of_which_each_is_what_it_is_alone():
         values.append(agent.policy.params.values[0])
     assert agent.policy.params.values.isfinite().all()
     torch.testing.assert_close(values[1], values[0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_a_gpu_rounds_hidden_layers_to_bfloat16_as_the_cpu_does():
+    here, there = (training("ppo", device=device).agent.policy for device in ("cpu", "cuda"))
+    obs = torch.randn(2, 50, 4, generator=torch.Generator().manual_seed(0))
+    exact = here.value(obs).detach()
+    here.params.inner_dtype = there.params.inner_dtype = torch.bfloat16
+    expected, found = here.value(obs).detach(), there.value(obs.cuda()).detach().cpu()
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=0.02)
+    assert float((found - exact).abs().max()) > 0.0

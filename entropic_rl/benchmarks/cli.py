@@ -17,6 +17,7 @@ from entropic_rl.benchmarks import cli_cost as cost
 from entropic_rl.benchmarks import cli_curvature as curvature
 from entropic_rl.benchmarks import cli_environments as environments
 from entropic_rl.benchmarks import cli_few_labels as few_labels
+from entropic_rl.benchmarks import cli_gpu as gpu
 from entropic_rl.benchmarks import cli_kernel as kernel
 from entropic_rl.benchmarks import cli_mathematics as mathematics
 from entropic_rl.benchmarks import cli_peers as peers
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     studies.add(choices)
     curvature.add(choices)
     kernel.add(choices)
+    gpu.add(choices)
     cost.add(choices)
     tracking.add(choices)
     peers.add(choices)
@@ -261,6 +263,7 @@ _MEASUREMENTS = {
     **curvature.MEASUREMENTS,
     **few_labels.MEASUREMENTS,
     **kernel.MEASUREMENTS,
+    **gpu.MEASUREMENTS,
     **cost.MEASUREMENTS,
     **mathematics.MEASUREMENTS,
     **peers.MEASUREMENTS,
