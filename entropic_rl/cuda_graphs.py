@@ -84,6 +84,7 @@ class Graphed:
         self._function, self._roots, self._recording = function, dict(roots), recording
         self._n_calls = 0
         self._places = Snapshot()  # the tensors that every repetition starts from, and ends in
+        self._replaced: list[str] = []  # those that the function leaves others in place of
         self._result: Any = None
 
     def __call__(self) -> Any:
@@ -107,7 +108,8 @@ class Graphed:
         before = self._look()
         result = self._function()
         after = self._look_again(before)
-        places = {name: x if x is before.tensors[name] else x.clone() for name, x in after.tensors.items()}
+        self._replaced = _replaced(before, after)
+        places = after.tensors | {name: after.tensors[name].clone() for name in self._replaced}
         self._places = Snapshot(after.tree, places)
         rebind(self._places, self._roots)
         return result
@@ -116,10 +118,11 @@ class Graphed:
         """Call it and bring all that it left elsewhere back to its places, in which objects find it again."""
         result = self._function()
         after, places = self._look_again(self._places), self._places.tensors
-        moved = [name for name, place in places.items() if after.tensors[name] is not place]
-        overwritten = {_memory(places[name]) for name in moved}
-        now = [after.tensors[name] for name in moved]
-        for name, x in zip(moved, [x.clone() if _memory(x) in overwritten else x for x in now], strict=True):
+        if (names := _replaced(self._places, after)) != self._replaced:
+            raise _refusal(f"{min({*names} ^ {*self._replaced})} is not replaced in every iteration")
+        overwritten = {_memory(places[name]) for name in names}
+        now = [after.tensors[name] for name in names]
+        for name, x in zip(names, [x.clone() if _memory(x) in overwritten else x for x in now], strict=True):
             places[name].copy_(x)
         rebind(self._places, self._roots)
         return result
@@ -198,6 +201,11 @@ def check_capturable(agent: Any, envs: EnvBatch, run: RunConfig, device: torch.d
 
 def _refusal(why: str) -> ConfigError:
     return ConfigError(f"cuda_graphs: {why}; leave --cuda-graphs out")
+
+
+def _replaced(before: Snapshot, after: Snapshot) -> list[str]:
+    """Names of tensors where another one is now."""
+    return [name for name, x in after.tensors.items() if x is not before.tensors[name]]
 
 
 def _memory(x: Tensor) -> int:

@@ -19,6 +19,7 @@ from entropic_rl.cell import Cell
 from entropic_rl.errors import RunDirectoryError, first_line
 from entropic_rl.evidence import StoredEvidence, load_evidence
 from entropic_rl.health import Evidence
+from entropic_rl.kernels import use_bf16
 from entropic_rl.networks import copy_exactly
 from entropic_rl.policies import NetworkConfig
 from entropic_rl.policy_files import check_widths
@@ -169,6 +170,7 @@ def _agent(stored: StoredEvidence) -> Any:
         n_envs=cell.run.n_envs,
         dtype=next(x.dtype for x in state.values()),
     )
+    use_bf16(agent, cell.run)
     copy_exactly(agent.state(), state)
     return agent
 

@@ -94,7 +94,7 @@ class Training:
         log_interval: updates between records; the last update is always reported.
         meter: counts what is visited and done, if given.
         on_update: told the env steps of each run before every update, if given.
-        should_stop: asked after every env step, if given.
+        should_stop: asked after every env step, or before every iteration that is made as a whole, if given.
         on_broken: told the number of a run, and why, once its numbers are not finite and it learns no more.
         keep: given what such a run broke on before, if that is known; says whether it is kept.
 

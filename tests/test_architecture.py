@@ -174,7 +174,7 @@ MAY_IMPORT = {
     "evaluation": CORE | MACHINERY | BASE,
     "policy_files": CORE | MACHINERY | BASE | {"run_directory"},
     "evidence": CORE | MACHINERY | BASE | {"run_directory"},
-    "replay": CORE | MACHINERY | BASE | LOOP | {"agents"},
+    "replay": CORE | MACHINERY | BASE | LOOP | {"agents", "kernels"},
     "interruption": set(),
     "episode_tape": set(),
     "snapshots": set(),  # of any object

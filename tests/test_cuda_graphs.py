@@ -22,6 +22,7 @@ from entropic_rl.envs.deep_sea import DeepSeaVectorEnv
 from entropic_rl.envs.pendulum import PendulumVectorEnv
 from entropic_rl.errors import ConfigError
 from entropic_rl.exploration import ExplorationMeter, cells_of
+from entropic_rl.interruption import Stopped
 from entropic_rl.snapshots import difference, put_back, take
 from entropic_rl.spaces import observation_spec
 from entropic_rl.training import Training
@@ -151,6 +152,19 @@ def test_a_plain_value_that_changes_when_it_is_recorded_is_an_error_too():
         graphed()
 
 
+def test_a_tensor_that_is_replaced_now_and_then_is_an_error():
+    numbers = Numbers()
+    calls = []
+
+    def step():
+        calls.append(None)
+        numbers.a = numbers.a + 1.0 if len(calls) % 2 else numbers.a
+
+    graphed = Graphed(step, {"numbers": numbers}, Tape())
+    with pytest.raises(ConfigError, match=r"numbers\.a is not replaced in every iteration"):
+        [graphed() for _ in range(4)]
+
+
 def test_a_tensor_that_grows_is_an_error():
     numbers = Numbers()
 
@@ -201,6 +215,15 @@ def test_a_recorded_training_that_is_stopped_goes_on_as_a_plain_one_would(n_befo
     put_back(take({"agent": first.agent, "training": first}), {"agent": second.agent, "training": second})
     told(whole), told(second)
     assert difference_of(whole, second) is None
+
+
+def test_a_training_that_is_to_stop_does_so_between_iterations():
+    made = training("a2c", Tape())
+    made._update()
+    made._should_stop = lambda: True
+    with pytest.raises(Stopped):
+        made._update()
+    assert (made.n_updates, made.n_steps) == (1, 12)
 
 
 @pytest.mark.usefixtures("waited_for")

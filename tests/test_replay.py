@@ -24,6 +24,7 @@ from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import RunDirectoryError
 from entropic_rl.evidence import LARGEST, load_evidence, save_evidence
 from entropic_rl.health import Health, NumberWatch
+from entropic_rl.kernels import use_bf16
 from entropic_rl.replay import numbers_of, replay
 from entropic_rl.runs import train_cells
 from entropic_rl.spaces import action_spec, observation_spec
@@ -41,6 +42,7 @@ RICH = {
                  "clip_range_vf": 0.2, "entropy": "tsallis:2", "ent_coef": "auto", "entropy_in": "both"},
     "ppo trunk": {**SMALL["ppo"], "share_features": True, "ent_coef": "linear:0.1:0", "ent_coef_unit": "reward"},
     "sac rich": {**SMALL["sac"], "normalize_obs": True, "n_steps": 3, "entropy_estimate": "exact", "ent_coef": "auto"},
+    "a2c bf16": {**SMALL["a2c"], "net_arch": (16, 16), "ent_coef": 0.1},
     "a2c frames": {**SMALL["a2c"], "features": "attention", "features_dim": 4},
     "sac frames": SMALL["sac"],
     "discrete-sac rich": {**SMALL["discrete-sac"], "normalize_obs": True, "entropy": "renyi:2", "ent_coef": 0.3},
@@ -55,12 +57,14 @@ def train(name, directory, poison, backend="batched"):
     agent_name, seeds = name.split()[0], [4, 5, 6]
     env_id = "Pendulum-v1" if agent_name == "sac" else "CartPole-v1"
     config = AGENT_CONFIGS[agent_name](**(SMALL | RICH)[name])
-    settings = Cell(agent_name, RunConfig(env=env_id, seed=5, n_envs=2), config, directory).to_json()
+    run = RunConfig(env=env_id, seed=5, n_envs=2, bf16=name.endswith("bf16"))
+    settings = Cell(agent_name, run, config, directory).to_json()
     vector_env = make_vector_env(env_id, 6, backend=backend)
     observation = observation_spec(vector_env.single_observation_space).stacked(3 if name.endswith("frames") else 1)
     action = action_spec(vector_env.single_action_space, squash_output=agent_name == "sac")
     envs = EnvBatch(vector_env, 3, observation=observation, action=action)
     agent = agent_class(agent_name)([config] * 3, seeds, observation=observation, action=action, n_envs=2)
+    use_bf16(agent, run)
     poison(vector_env, agent)
     kept = []
 

@@ -12,7 +12,7 @@ from entropic_rl.agents.config import action_head
 from entropic_rl.environments import make_vector_env
 from entropic_rl.episode_tape import EpisodeTape
 from entropic_rl.exploration import ExplorationMeter, cells_of
-from entropic_rl.snapshots import Snapshot, difference, put_back, take
+from entropic_rl.snapshots import Snapshot, difference, look, put_back, rebind, take, unlike
 from entropic_rl.spaces import observation_spec
 from entropic_rl.training import Training
 from entropic_rl.vector import EnvBatch
@@ -122,6 +122,37 @@ def test_views_stay_views_of_what_they_were():
     put = back(build(7.0), build(0.0))
     put.whole += 1.0
     assert put.part.tolist() == [8.0, 8.0]
+
+
+def test_a_look_finds_the_very_tensors_and_objects_hold_them_again():
+    shared = torch.zeros(2)
+    holder = Holder(one=shared, other=Holder(it=shared), parts=[torch.ones(1)], n=1)
+    seen = look({"it": holder})
+    assert {id(x) for x in seen.tensors.values()} == {id(shared), id(holder.parts[0])}
+    shared += 5.0
+    first, holder.one, holder.other.it, holder.n = holder.parts[0], torch.ones(2), torch.ones(2), 2
+    holder.parts[0] = torch.zeros(1)
+    rebind(seen, {"it": holder})
+    assert holder.one is shared
+    assert holder.other.it is shared
+    assert holder.parts[0] is first
+    assert (shared.tolist(), holder.n) == ([5.0, 5.0], 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"x": torch.zeros(2)}, None),
+        ({"x": torch.zeros(3)}, "it.x"),
+        ({"x": torch.ones(2, dtype=torch.float64)}, "it.x"),
+        ({"n": 2}, "it.object.n.value"),
+        ({"n": True}, "it.object.n.value"),
+    ],
+)
+def test_snapshots_are_alike_if_numbers_of_tensors_alone_differ(change, path):
+    parts = {"x": torch.ones(2), "n": 1}
+    one, other = look({"it": Holder(**parts)}), look({"it": Holder(**{**parts, **change})})
+    assert unlike(one, other) == path
 
 
 def test_object_held_twice_is_one_object_afterwards():
