@@ -8,10 +8,11 @@ import pytest
 import torch
 
 pytest.importorskip("numba")
+from entropic_rl import streams
 from entropic_rl.fused import compilation, elementary
 from entropic_rl.fused.compilation import compiled
 from entropic_rl.fused.products import product
-from entropic_rl.fused.random import draw_words
+from entropic_rl.fused.random import draw_words, order_words
 from entropic_rl.streams import Stream
 
 
@@ -100,6 +101,12 @@ def test_words_of_streams_are_the_same_bits(position):
     plain.position = fused.position = torch.tensor([1, 2, position])
     assert torch.equal(plain.permutation(9), fused.permutation(9))
     assert plain.ahead(2, 0).shape == fused.ahead(2, 0).shape
+
+
+def test_orders_of_words_are_the_same_and_equal_words_stay_in_order():
+    words = torch.tensor([[[7, 2**32 - 1, 0, 7, 2**32 - 1, 7, 0]], [[3, 3, 2, 2, 1, 1, 0]]])
+    assert torch.equal(order_words(words), streams.order_words(words))
+    assert order_words(words)[0, 0].tolist() == [2, 6, 0, 3, 5, 1, 4]
 
 
 def test_machine_code_is_made_where_nothing_can_be_kept(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.errors import ConfigError
 from entropic_rl.fused.heads import FAMILIES, Head
 from entropic_rl.fused.plan import METRICS, Data, Numbers, Plan, State
-from entropic_rl.fused.random import draw_words
+from entropic_rl.fused.random import draw_words, order_words
 from entropic_rl.fused.recalling import recall
 from entropic_rl.fused.tables import choices_of, layer_table, on_threads, parameter_offsets, unfit
 from entropic_rl.fused.update import update_runs
@@ -66,7 +66,7 @@ class FusedUpdate:
         self._config, self._stream = config, stream
         self._plan = _plan(policy, term, optimizer, config)
         if stream is not None:
-            stream.generate = draw_words
+            stream.generate, stream.order = draw_words, order_words
 
     def __call__(
         self, samples: Samples, c: dict[str, Tensor], inputs: Callable[[Samples], dict[str, Tensor]]

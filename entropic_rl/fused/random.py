@@ -1,4 +1,4 @@
-"""The words of random streams as machine code: the same bits as those of :mod:`entropic_rl.streams`."""
+"""What random streams draw, faster on the CPU: the same bits as those of :mod:`entropic_rl.streams`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from entropic_rl.fused.compilation import Integers, compiled
 
-__all__ = ["draw_words"]
+__all__ = ["draw_words", "order_words"]
 
 _WORD, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -22,6 +22,13 @@ def draw_words(key: Tensor, position: Tensor, name: int, n_draws: int, n: int) -
     words = np.empty((n_runs, n_draws, n_blocks * 4), np.int64)
     _fill(key.reshape(n_runs, 2).numpy(), position.reshape(-1).expand(n_runs).contiguous().numpy(), name, words)
     return torch.from_numpy(words)[..., :n]
+
+
+def order_words(words: Tensor) -> Tensor:
+    """As :func:`entropic_rl.streams.order_words`: numbers with words above and places below, which NumPy sorts."""
+    both = words.numpy() << 31 | np.arange(words.shape[-1])
+    both.sort(-1)
+    return torch.from_numpy(both & 0x7FFFFFFF)
 
 
 @compiled
