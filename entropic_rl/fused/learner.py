@@ -19,7 +19,16 @@ from entropic_rl.fused.heads import FAMILIES, Head
 from entropic_rl.fused.plan import METRICS, Data, Numbers, Plan, State
 from entropic_rl.fused.random import draw_words, order_words
 from entropic_rl.fused.recalling import recall
-from entropic_rl.fused.tables import choices_of, layer_table, on_threads, parameter_offsets, unfit
+from entropic_rl.fused.tables import (
+    array,
+    choices_of,
+    on_threads,
+    parameter_offsets,
+    policy_table,
+    rows_of,
+    rule_of,
+    unfit,
+)
 from entropic_rl.fused.update import update_runs
 from entropic_rl.health import Health
 from entropic_rl.on_policy import Samples
@@ -111,42 +120,34 @@ class FusedUpdate:
         return self._plan.is_clipped or name not in ("train/approx_kl", "train/clip_fraction")
 
     def _state(self, broken_at: NDArray[np.int64]) -> State:
-        values, optimizer = self._policy.params.values, self._optimizer
-        unused = values.new_empty(len(values), 0)
-        mean, square, steps = unused, unused, unused
-        if isinstance(optimizer, Adam):
-            mean, square, steps = optimizer.exp_avg, optimizer.exp_avg_sq, optimizer.step_count
-        else:
-            square = optimizer.square_avg
-        frozen = self._health.stopped.numpy()
-        return State(values.numpy(), mean.numpy(), square.numpy(), steps.numpy(), frozen, broken_at)
+        return State(rows_of(self._policy.params, self._optimizer), self._health.stopped.numpy(), broken_at)
 
     def _data(self, samples: Samples, orders: Tensor) -> Data:
         n_runs, n = samples.advantage.shape
         action, nothing = samples.action.reshape(n_runs, n, -1), torch.zeros(n_runs, 0, 1)
         return Data(
-            obs=_array(samples.obs),
-            choices=_array(nothing.long() if self._plan.is_gaussian else action),
-            numbers=_array(action if self._plan.is_gaussian else nothing),
-            log_prob=_array(samples.log_prob),
-            value=_array(samples.value),
-            advantage=_array(samples.advantage),
-            target=_array(samples.value_target),
-            valid=_array(nothing[..., 0].bool() if samples.valid is None else samples.valid),
-            mask=_array(nothing.bool() if samples.mask is None else samples.mask),
-            orders=_array(orders),
+            obs=array(samples.obs),
+            choices=array(nothing.long() if self._plan.is_gaussian else action),
+            numbers=array(action if self._plan.is_gaussian else nothing),
+            log_prob=array(samples.log_prob),
+            value=array(samples.value),
+            advantage=array(samples.advantage),
+            target=array(samples.value_target),
+            valid=array(nothing[..., 0].bool() if samples.valid is None else samples.valid),
+            mask=array(nothing.bool() if samples.mask is None else samples.mask),
+            orders=array(orders),
         )
 
     def _numbers(self, samples: Samples, c: dict[str, Tensor]) -> Numbers:
         weight, in_reward_units = self._term.loss_weight()
         return Numbers(
-            learning_rate=_array(c["learning_rate"]),
-            clip_range=_array(c.get("clip_range", weight)),
-            vf_coef=_array(c["vf_coef"]),
-            max_grad_norm=_array(c["max_grad_norm"]),
-            ent_coef=_array(weight),
-            in_reward_units=_array(in_reward_units),
-            reward_scale=_array(samples.reward_scale),
+            learning_rate=array(c["learning_rate"]),
+            clip_range=array(c.get("clip_range", weight)),
+            vf_coef=array(c["vf_coef"]),
+            max_grad_norm=array(c["max_grad_norm"]),
+            ent_coef=array(weight),
+            in_reward_units=array(in_reward_units),
+            reward_scale=array(samples.reward_scale),
         )
 
 
@@ -173,14 +174,14 @@ def _unfit(policy: ActorCritic, term: EntropyTerm) -> str | None:
 
 
 def _plan(policy: ActorCritic, term: EntropyTerm, optimizer: Adam | RMSprop, config: Any) -> Plan:
-    layers, first_row, n_units = layer_table(policy)
+    layers, first_row, n_units = policy_table(policy)
     action, family = policy.action, term.family
     head = Head(
         nvec=choices_of(policy),
         family=FAMILIES.index("shannon" if family.is_shannon else family.kind),
         order=float(family.order),
         prior=np.array(family.prior, dtype=np.float64),
-        log_std=parameter_offsets(policy).get("log_std", 0),
+        log_std=parameter_offsets(policy.params).get("log_std", 0),
     )
     clip_range_vf, target_kl = getattr(config, "clip_range_vf", None), getattr(config, "target_kl", None)
     return Plan(
@@ -195,11 +196,5 @@ def _plan(policy: ActorCritic, term: EntropyTerm, optimizer: Adam | RMSprop, con
         normalize=config.normalize_advantage,
         clip_range_vf=math.inf if clip_range_vf is None else float(clip_range_vf),
         max_kl=math.inf if target_kl is None else 1.5 * target_kl,
-        adam=isinstance(optimizer, Adam),
-        decay=optimizer.decay,
-        eps=optimizer.eps,
+        rule=rule_of(optimizer),
     )
-
-
-def _array(x: Tensor) -> NDArray[Any]:
-    return np.ascontiguousarray(x.detach().numpy())

@@ -8,6 +8,7 @@ import numpy as np
 
 from entropic_rl.fused.compilation import Booleans, Floats, Floats64, Integers, compiled
 from entropic_rl.fused.heads import Head, Slopes
+from entropic_rl.fused.stepping import Rows, Rule
 
 __all__ = ["METRICS", "TILE", "Data", "Numbers", "Plan", "Scratch", "State", "make_scratch"]
 
@@ -39,9 +40,7 @@ class Plan(NamedTuple):
         normalize: whether advantages are normalised per minibatch.
         clip_range_vf: how far values may move; infinite for no limit.
         max_kl: divergence above which a run's updates end.
-        adam: whether steps are Adam's; else RMSprop's.
-        decay: of the mean of gradients, and of their squares.
-        eps: of the optimizer.
+        rule: the optimizer's.
     """
 
     layers: Integers
@@ -55,23 +54,19 @@ class Plan(NamedTuple):
     normalize: bool
     clip_range_vf: float
     max_kl: float
-    adam: bool
-    decay: tuple[float, float]
-    eps: float
+    rule: Rule
 
 
 class State(NamedTuple):
-    """What is changed: parameters ``params``, running means ``mean, square [R, P]``, and ``steps [R, 1]``.
+    """What is changed.
 
     Attributes:
+        rows: the policies.
         frozen: ``[R]``, runs that are not stepped: read, and set where a gradient is not finite.
         broken_at: ``[R]``, number of the minibatch whose gradient was the first that was not, or -1.
     """
 
-    params: Floats
-    mean: Floats
-    square: Floats
-    steps: Floats
+    rows: Rows
     frozen: Booleans
     broken_at: Integers
 

@@ -1,9 +1,9 @@
-"""Perceptrons as tables of layers, and threads that work on the runs of a batch."""
+"""Perceptrons as tables of layers, optimizers as rows, and threads that work on the runs of a batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -11,24 +11,39 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from entropic_rl.fused.acting import Actor
 from entropic_rl.fused.heads import HEADS
 from entropic_rl.fused.layers import ACTIVATIONS, Layer
+from entropic_rl.fused.stepping import Rows, Rule
+from entropic_rl.networks import MLP, ParameterRows
+from entropic_rl.optimizers import Adam, RMSprop
 from entropic_rl.policies import ActorCritic
 
-__all__ = ["actor_of", "choices_of", "layer_table", "on_threads", "parameter_offsets", "unfit"]
+__all__ = [
+    "actor_of",
+    "array",
+    "choices_of",
+    "layer_table",
+    "on_threads",
+    "parameter_offsets",
+    "policy_table",
+    "rows_of",
+    "rule_of",
+    "unfit",
+]
 
 
-def unfit(policy: ActorCritic) -> str | None:
-    """What machine code asks of a policy that is not so."""
+def unfit(policy: ActorCritic, heads: Sequence[str] = HEADS) -> str | None:
+    """What machine code for these ``heads`` asks of a policy that is not so."""
     values, kind = policy.params.values, policy.action.kind
     if values.device.type != "cpu" or values.dtype != torch.float32:
         return f"float32 on the CPU, got {values.dtype} on {values.device}"
     if not policy.is_dense:
         return "layers of perceptrons, got a policy with features or memory"
-    if kind not in HEADS:
-        return f"{', '.join(HEADS)} heads, got a {kind} one"
+    if kind not in heads:
+        return f"{', '.join(heads)} heads, got a {kind} one"
     return None
 
 
@@ -39,11 +54,27 @@ def choices_of(policy: ActorCritic) -> NDArray[np.int64]:
     return np.array(nvec, dtype=np.int64)
 
 
-def layer_table(policy: ActorCritic) -> tuple[NDArray[np.int64], dict[str, int], int]:
-    """Layers in the order of the way forward, the first row of each part's outputs, and how many rows there are."""
-    offsets, first_row, n_units = parameter_offsets(policy), {"input": 0}, policy.observation.size
+def policy_table(policy: ActorCritic) -> tuple[NDArray[np.int64], dict[str, int], int]:
+    """:func:`layer_table` of a policy: trunk, actor and, if it has one, critic."""
+    parts = zip(policy.parts(), ("input", "trunk", "trunk"), strict=True)
+    has_critic = policy.network.critic
+    own = [(part, before) for part, before in parts if has_critic or part.name != "critic"]
+    return layer_table(policy.params, policy.observation.size, own)
+
+
+def layer_table(
+    params: ParameterRows, n_inputs: int, parts: Sequence[tuple[MLP, str]]
+) -> tuple[NDArray[np.int64], dict[str, int], int]:
+    """Layers in the order of the way forward, the first row of each part's outputs, and how many rows there are.
+
+    Args:
+        params: of all parts.
+        n_inputs: numbers that go in.
+        parts: each with the name of the part before it, ``input`` for none.
+    """
+    offsets, first_row, n_units = parameter_offsets(params), {"input": 0}, n_inputs
     found: list[Layer] = []
-    for part, before in zip(policy.parts(), ("input", "trunk", "trunk"), strict=True):
+    for part, before in parts:
         source = first_row[before]
         for i, (n_in, n_out) in enumerate(zip(part.sizes, part.sizes[1:], strict=False)):
             activation = part.activation if part.activates(i) else "none"
@@ -59,29 +90,60 @@ def layer_table(policy: ActorCritic) -> tuple[NDArray[np.int64], dict[str, int],
 
 def actor_of(policy: ActorCritic) -> Actor:
     """The part of a policy that acts."""
-    layers, first_row, _ = layer_table(policy)
+    layers, first_row, _ = policy_table(policy)
     trunk, actor, _ = policy.parts()
     layers = layers[: len(trunk.sizes) + len(actor.sizes) - 2]
     outputs, n_outputs = first_row["actor"], policy.action.n_outputs
-    log_std = parameter_offsets(policy).get("log_std", 0)
+    log_std = parameter_offsets(policy.params).get("log_std", 0)
     return Actor(layers, outputs + n_outputs, outputs, n_outputs, choices_of(policy), log_std)
 
 
-def parameter_offsets(policy: ActorCritic) -> dict[str, int]:
+def parameter_offsets(params: ParameterRows) -> dict[str, int]:
     """Where each parameter begins in a row."""
-    sizes = [math.prod(shape) for shape in policy.params.shapes.values()]
-    return dict(zip(policy.params.shapes, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+    sizes = [math.prod(shape) for shape in params.shapes.values()]
+    return dict(zip(params.shapes, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
 
 
-def on_threads(function: Callable[[int, int], Any], n_runs: int) -> None:
-    """Call ``function(first, last)`` for runs ``first`` to ``last`` on as many threads as torch has."""
-    n_threads = min(torch.get_num_threads(), n_runs)
+def rows_of(params: ParameterRows, optimizer: Adam | RMSprop) -> Rows:
+    """What a step of the optimizer changes, sharing memory with it."""
+    values = params.values
+    unused = values.new_empty(len(values), 0)
+    if isinstance(optimizer, Adam):
+        each = (values, optimizer.exp_avg, optimizer.exp_avg_sq, optimizer.step_count)
+    else:
+        each = (values, unused, optimizer.square_avg, unused)
+    return Rows._make(x.numpy() for x in each)
+
+
+def rule_of(optimizer: Adam | RMSprop) -> Rule:
+    """What a step of it is."""
+    return Rule(isinstance(optimizer, Adam), optimizer.decay, optimizer.eps)
+
+
+def array(x: Tensor) -> NDArray[Any]:
+    """As machine code takes it: row by row, without a copy where it lies so already."""
+    return np.ascontiguousarray(x.detach().numpy())
+
+
+def on_threads(function: Callable[[int, int], Any], n: int) -> None:
+    """Call ``function(first, last)`` for ``first`` to ``last`` of n pieces of work on as many threads as torch has.
+
+    The calling thread is one of them; whoever is free takes the next piece.
+    """
+    n_threads = min(torch.get_num_threads(), n)
     if n_threads == 1:
-        function(0, n_runs)
+        function(0, n)
         return
-    parts = [_threads(n_threads).submit(function, run, run + 1) for run in range(n_runs)]
-    for part in parts:
-        part.result()
+    left = iter(range(n))
+
+    def work() -> None:
+        for i in left:
+            function(i, i + 1)
+
+    helpers = [_threads(n_threads - 1).submit(work) for _ in range(n_threads - 1)]
+    work()
+    for helper in helpers:
+        helper.result()
 
 
 @cache

@@ -10,6 +10,7 @@ from entropic_rl.fused.compilation import Floats, Floats64, Integers, compiled
 from entropic_rl.fused.layers import backward, forward
 from entropic_rl.fused.loss import loss, spread
 from entropic_rl.fused.plan import METRICS, TILE, Data, Numbers, Plan, Scratch, State, make_scratch
+from entropic_rl.fused.stepping import step
 
 __all__ = ["update_runs"]
 
@@ -21,14 +22,14 @@ def update_runs(
     plan: Plan, state: State, data: Data, numbers: Numbers, batch_size: int, metrics: Floats64, start: int, stop: int
 ) -> None:
     """Update runs ``start`` to ``stop``; ``metrics [R, M]`` are means over the minibatches that counted."""
-    n, scratch = data.obs.shape[1], make_scratch(plan, state.params.shape[1], min(TILE, batch_size))
+    n, scratch = data.obs.shape[1], make_scratch(plan, state.rows.params.shape[1], min(TILE, batch_size))
     for run in range(start, stop):
         n_batches, ended = 0, False
         metrics[run] = 0.0
         for epoch in range(data.orders.shape[1]):
             for first in range(0, n, batch_size):
                 order = data.orders[run, epoch, first : min(first + batch_size, n)]
-                _gradient(plan, state.params[run], data, numbers, run, order, scratch)
+                _gradient(plan, state.rows.params[run], data, numbers, run, order, scratch)
                 total, norm = _clip(scratch.grads, numbers.max_grad_norm[run])
                 scratch.found[_NORM] = norm
                 for m in range(len(METRICS)):
@@ -37,7 +38,7 @@ def update_runs(
                 if not (state.frozen[run] or math.isfinite(total)):
                     state.frozen[run], state.broken_at[run] = True, n_batches
                 if not (ended or state.frozen[run]):
-                    _step(plan, state, numbers.learning_rate[run], run, scratch.grads)
+                    step(plan.rule, state.rows, run, numbers.learning_rate[run], scratch.grads)
                 n_batches += 1
                 if ended:
                     break
@@ -81,26 +82,3 @@ def _clip(grads: Floats, max_norm: float) -> tuple[float, float]:
         grads[i] *= scale
         total += grads[i]
     return float(total), norm
-
-
-@compiled
-def _step(plan: Plan, state: State, learning_rate: float, run: int, grads: Floats) -> None:
-    """Adam, or RMSprop, as :mod:`entropic_rl.optimizers` has them."""
-    params, mean, square = state.params[run], state.mean[run], state.square[run]
-    one = np.float32(1.0)
-    decay, share = np.float32(plan.decay[0]), np.float32(1.0 - plan.decay[0])
-    decay_of_squares, share_of_squares = np.float32(plan.decay[1]), np.float32(1.0 - plan.decay[1])
-    eps, scale = np.float32(plan.eps), one
-    rate = np.float32(learning_rate)
-    if plan.adam:
-        state.steps[run, 0] += one
-        t = state.steps[run, 0]
-        rate = np.float32(learning_rate / (1.0 - plan.decay[0] ** t))
-        scale = np.float32(1.0 / math.sqrt(1.0 - plan.decay[1] ** t))
-    for i in range(len(grads)):
-        g = grads[i]
-        square[i] = decay_of_squares * square[i] + share_of_squares * g * g
-        if plan.adam:
-            mean[i] = decay * mean[i] + share * g
-            g = mean[i]
-        params[i] -= rate * g / (np.sqrt(square[i]) * scale + eps)
