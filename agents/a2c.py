@@ -61,6 +61,7 @@ class A2C:
     """
 
     Config = A2CConfig
+    MACHINE_CODE = "update_runs"
     ranks = ALONE
 
     def __init__(

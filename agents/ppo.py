@@ -66,6 +66,7 @@ class PPO:
     """
 
     Config = PPOConfig
+    MACHINE_CODE = "update_runs"
     ranks = ALONE
 
     def __init__(

@@ -10,9 +10,9 @@ may be of another family, in the loss only, weighed differently by actor and cri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from entropic_rl.coefficients import Coefficients, DualAscent
 from entropic_rl.critics import Critics
 from entropic_rl.distributions import Distribution, TanhGaussian
 from entropic_rl.entropy_term import EntropyTerm
+from entropic_rl.fused import fused_sac_step
 from entropic_rl.health import Health
 from entropic_rl.loss_parts import Part, flat, of_distribution, unflat
 from entropic_rl.losses import entropic_loss, value_loss
@@ -35,10 +36,15 @@ from entropic_rl.returns import td_target
 from entropic_rl.shares import part_of_batch
 from entropic_rl.spaces import ActionSpec, ObservationSpec
 from entropic_rl.streams import Stream
-from entropic_rl.vector import Transition
+from entropic_rl.vector import EnvBatch, Transition
 from entropic_rl.watching import UNWATCHED, Terms
 
+if TYPE_CHECKING:  # Numba takes a second to import
+    from entropic_rl.fused.sac_learner import FusedSACStep
+
 __all__ = ["SAC", "SACConfig"]
+
+Inputs = Callable[[], dict[str, Tensor]]
 
 
 class SAC:
@@ -55,6 +61,7 @@ class SAC:
     """
 
     Config = SACConfig
+    MACHINE_CODE = "critic_gradients"
     ranks = ALONE
 
     def __init__(
@@ -84,6 +91,23 @@ class SAC:
         self._noise = Draws(
             Stream(seeds, "update", device=device),
             lambda stream, n: draw_noise(action, stream, n, 2, config.batch_size).to(dtype),
+        )
+        self._fused: FusedSACStep | None = None
+
+    def use_fused_kernel(self, envs: EnvBatch | None = None) -> None:
+        """Learn by machine code made for these networks.
+
+        Raises:
+            ConfigError: there is none for them; saying why.
+        """
+        self._fused = fused_sac_step(
+            self.policy,
+            self.critics,
+            self._entropy,
+            self._actor_optimizer,
+            self._critic_optimizer,
+            self.health,
+            config=self.config,
         )
 
     def act(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -131,22 +155,37 @@ class SAC:
         """One gradient step of the coefficient, the critics and the actor of every run."""
         ent_coef = self._entropy.coefficient.at(progress).clone()
         batch, drawn, weight = part_of_batch(self._collector.batch(c["gamma"]), self._noise.next(), self.ranks)
+
+        def inputs() -> dict[str, Tensor]:
+            noise, next_noise = drawn.unbind(1)
+            return flat(batch=batch, coefficient=c, noise=noise, next_noise=next_noise, state=self.state())
+
+        if self._fused is None:
+            metrics = self._learn(batch, drawn, weight, c, inputs)
+        else:
+            metrics = self._fused(batch, drawn, c, inputs)
+        self.critics.follow(c["tau"])
+        self._entropy.steer(metrics, c["learning_rate"])
+        return metrics | {
+            "train/ent_coef": ent_coef,
+            "train/effective_temperature": ent_coef,
+        }
+
+    def _learn(
+        self, batch: Batch, drawn: Tensor, weight: Tensor | None, c: dict[str, Tensor], inputs: Inputs
+    ) -> dict[str, Tensor]:
+        """The critics' step and the actor's, by autograd; what is watched, ``[R]`` each."""
         noise, next_noise = drawn.unbind(1)
         distribution = self.policy.distribution(batch.obs)
         action, bonus = self._act_and_bonus(distribution, noise)
         with torch.no_grad():
             entropies = self._entropy.metrics(distribution, bonus)
             metrics = {name: masked_mean(values, batch.valid) for name, values in entropies.items()}
-
-        def inputs() -> dict[str, Tensor]:
-            return flat(batch=batch, coefficient=c, noise=noise, next_noise=next_noise, state=self.state())
-
         critic_loss = self._critic_loss(batch, next_noise)
         critic, actor = self.critics.params, self.policy.params
         critic.backward(critic_loss)
         metrics["train/critic_loss"] = critic_loss.detach()
         metrics = self.ranks.average_gradient(critic.grads, weight, metrics)
-        self._entropy.steer(metrics, c["learning_rate"])
         learning_rates = self.critics.per_row(c["learning_rate"])
         terms = partial(self._critic_terms, batch, next_noise)
         with self.watcher.step("critics", critic, self._critic_optimizer, terms):
@@ -160,11 +199,7 @@ class SAC:
         with self.watcher.step("policy", actor, self._actor_optimizer, terms):
             self._actor_optimizer.step(actor.values, actor.grads, c["learning_rate"])
         self.health.look("policy", inputs)
-        self.critics.follow(c["tau"])
-        return metrics | {
-            "train/ent_coef": ent_coef,
-            "train/effective_temperature": ent_coef,
-        }
+        return metrics
 
     def _act_and_bonus(self, distribution: Distribution, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Differentiable actions in [-1, 1], ``[R, B, D]``, and what the coefficient weighs, ``[R, B]``."""

@@ -146,9 +146,9 @@ class RunConfig:
     kernel: Annotated[
         Literal["auto", "fused", "autograd"],
         Doc(
-            "what acts and learns: torch (autograd), or machine code made for perceptrons on the CPU (fused; ppo and "
-            "a2c), several times faster after a compilation of about a minute, which is kept; auto: fused where there "
-            "is any and a run has at least 50,000 env steps"
+            "what acts and learns: torch (autograd), or machine code made for perceptrons on the CPU (fused; ppo, a2c "
+            "and sac), several times faster after a compilation of about a minute, which is kept; auto: fused where "
+            "there is any and a run has at least 50,000 env steps"
         ),
     ] = "auto"
     cuda_graphs: Annotated[

@@ -31,6 +31,7 @@ class Critics:
         dtype: their type.
 
     Attributes:
+        mlp: the layers of each, after the features.
         params: ``[R K, P]``, trained.
         target: ``[R K, P]``, following.
     """
@@ -51,13 +52,13 @@ class Critics:
         self._obs_size = observation.size
         self._features = make_features(network.features, observation, network.features_dim)
         n_features = observation.size if self._features is None else self._features.n_outputs
-        self._mlp = MLP("critic", (n_features + n_action, *network.net_arch, n_outputs), network.activation)
-        shapes = self._mlp.shapes() | ({} if self._features is None else self._features.shapes())
+        self.mlp = MLP("critic", (n_features + n_action, *network.net_arch, n_outputs), network.activation)
+        shapes = self.mlp.shapes() | ({} if self._features is None else self._features.shapes())
         n_rows = len(seeds) * n_critics
         self.params = ParameterRows(shapes, n_rows, device=device, dtype=dtype)
         self.target = ParameterRows(shapes, n_rows, device=device, dtype=dtype)
         stream = Stream([seed for run in Stream(seeds, "critics").seeds(n_critics) for seed in run], "initialisation")
-        self._mlp.initialise_uniform(self.params, stream)
+        self.mlp.initialise_uniform(self.params, stream)
         if self._features is not None:
             self._features.initialise(self.params, stream)
         self.target.values.copy_(self.params.values)
@@ -89,4 +90,4 @@ class Critics:
         if self._features is not None:
             seen, done = rows.tensor_split([self._obs_size], -1)
             rows = torch.cat([self._features(params, seen), done], -1)
-        return self._mlp(params, rows).unflatten(0, (len(obs), self.n_critics))
+        return self.mlp(params, rows).unflatten(0, (len(obs), self.n_critics))

@@ -34,11 +34,11 @@ def use_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> Literal["fused", "
     return "fused"
 
 
-def note_compilation(note: Callable[[str], None]) -> None:
-    """Say so, if the first rollout and the first update will take as long as compiling them does."""
+def note_compilation(agent: Any, note: Callable[[str], None]) -> None:
+    """Say so, if the agent's first update will take as long as compiling it does."""
     from entropic_rl.fused.compilation import is_compiled
 
-    if not is_compiled("update_runs"):
+    if not is_compiled(agent.MACHINE_CODE):
         note("making machine code, once, for about a minute")
 
 
@@ -63,5 +63,5 @@ def _use_fused(agent: Any, envs: EnvBatch, run: RunConfig) -> None:
     if run.diagnose:
         raise ConfigError("kernel: fused shows no gradient steps, which --diagnose watches; use --kernel autograd")
     if not hasattr(agent, "use_fused_kernel"):
-        raise ConfigError("kernel: fused serves ppo and a2c; use --kernel autograd")
+        raise ConfigError("kernel: fused serves ppo, a2c and sac; use --kernel autograd")
     agent.use_fused_kernel(envs)

@@ -132,7 +132,7 @@ def train_cells(
         if resume and (step := checkpointer.resume()) is not None and report is not None:
             report.note(f"resumed at {step:,} env steps")
         if kernel == "fused" and report is not None:
-            note_compilation(report.note)
+            note_compilation(agent, report.note)
         for broken in training.broken.items():  # before it was stopped
             _note_broken(cells, *broken)
         last = _follow(training, examiner, recorders, diagnosis, report)

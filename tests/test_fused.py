@@ -272,7 +272,7 @@ def test_train_takes_it(tmp_path, name):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("sac --env Pendulum-v1 --kernel fused", "kernel: fused serves ppo and a2c; use --kernel autograd"),
+        ("soft-q --kernel fused", "kernel: fused serves ppo, a2c and sac; use --kernel autograd"),
         (
             "ppo --n-steps 32 --batch-size 16 --kernel fused --diagnose",
             "kernel: fused shows no gradient steps, which --diagnose watches; use --kernel autograd",

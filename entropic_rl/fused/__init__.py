@@ -5,6 +5,8 @@ Numba, which makes it, is only imported once somebody asks for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from entropic_rl.errors import ConfigError
@@ -14,9 +16,10 @@ if TYPE_CHECKING:
     from entropic_rl.collector import Collector
     from entropic_rl.fused.collecting import FusedRollout
     from entropic_rl.fused.learner import FusedUpdate
+    from entropic_rl.fused.sac_learner import FusedSACStep
     from entropic_rl.vector import EnvBatch
 
-__all__ = ["fused_rollout", "fused_update"]
+__all__ = ["fused_rollout", "fused_sac_step", "fused_update"]
 
 
 def fused_update(*arguments: Any, **settings: Any) -> FusedUpdate:
@@ -25,13 +28,20 @@ def fused_update(*arguments: Any, **settings: Any) -> FusedUpdate:
     Raises:
         ConfigError: Numba is not installed, or there is no such update for this network.
     """
-    try:
+    with _numba():
         from entropic_rl.fused.learner import FusedUpdate
-    except ImportError as error:
-        if (package := missing_package(error)) is None:
-            raise
-        raise ConfigError(f"kernel: fused needs {package}") from None
     return FusedUpdate(*arguments, **settings)
+
+
+def fused_sac_step(*arguments: Any, **settings: Any) -> FusedSACStep:
+    """A :class:`~entropic_rl.fused.sac_learner.FusedSACStep`, whose arguments these are.
+
+    Raises:
+        ConfigError: Numba is not installed, or there is no such step for this agent.
+    """
+    with _numba():
+        from entropic_rl.fused.sac_learner import FusedSACStep
+    return FusedSACStep(*arguments, **settings)
 
 
 def fused_rollout(collector: Collector, envs: EnvBatch | None) -> FusedRollout | None:
@@ -41,3 +51,14 @@ def fused_rollout(collector: Collector, envs: EnvBatch | None) -> FusedRollout |
 
     collector.actor, collector.stream.generate = FusedActor(collector.policy), draw_words
     return None if envs is None else fused_rollout(collector, envs)
+
+
+@contextmanager
+def _numba() -> Iterator[None]:
+    """Where it is imported: says in a line what to install if it is missing."""
+    try:
+        yield
+    except ImportError as error:
+        if (package := missing_package(error)) is None:
+            raise
+        raise ConfigError(f"kernel: fused needs {package}") from None

@@ -14,12 +14,12 @@ import numpy as np
 from entropic_rl.fused.compilation import Floats, Integers, compiled
 from entropic_rl.fused.products import product
 
-__all__ = ["ACTIVATIONS", "Layer", "activate", "backward", "forward"]
+__all__ = ["ACTIVATIONS", "Layer", "activate", "backward", "backward_to_inputs", "forward"]
 
 
 ACTIVATIONS = ("none", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid")
 _TANH, _RELU, _LEAKY_RELU, _ELU, _GELU, _SILU, _SIGMOID = range(1, 8)
-_WIDE = 16  # inputs and outputs from which a product in blocks is faster than a loop
+_WIDE = 16  # units from which a product in blocks is faster than a loop
 _LEAK = np.float32(0.01)  # of torch's leaky_relu
 _ONE, _EDGE = np.float32(1.0), np.float32(8.0)
 _P1, _P2 = np.float32(0.13444547487595285), np.float32(0.0035716563934193126)
@@ -60,7 +60,7 @@ def forward(layers: Integers, params: Floats, units: Floats, slopes: Floats) -> 
         weight, bias, source, n_in, target, n_out, activation, _ = layers[i]
         w = params[weight : weight + n_in * n_out].reshape(n_in, n_out)
         x, y = units[source : source + n_in], units[target : target + n_out]
-        if n_in >= _WIDE and n_out >= _WIDE:
+        if n_out >= _WIDE:
             product(y, w.T, x, False)
             for j in range(n_out):
                 shift = params[bias + j]
@@ -86,17 +86,13 @@ def backward(layers: Integers, params: Floats, units: Floats, slopes: Floats, ba
         x, dy = units[source : source + n_in], back[target : target + n_out]
         n = x.shape[1]
         if activation:
-            slope = slopes[target : target + n_out]
-            for j in range(n_out):
-                for b in range(n):
-                    dy[j, b] *= slope[j, b]
+            _through_activation(slopes[target : target + n_out], dy)
         for j in range(n_out):
             total = np.float32(0.0)
             for b in range(n):
                 total += dy[j, b]
             grads[bias + j] += total
-        is_wide = n_in >= _WIDE and n_out >= _WIDE
-        if is_wide:
+        if _is_wide(n_in, n_out):
             product(dw, x, dy.T, True)
         else:
             for k in range(n_in):
@@ -106,14 +102,41 @@ def backward(layers: Integers, params: Floats, units: Floats, slopes: Floats, ba
                         total += x[k, b] * dy[j, b]
                     dw[k, j] += total
         if shares >= 0:
-            _to_inputs(w, dy, back[source : source + n_in], is_wide, shares > 0)
+            _to_inputs(w, dy, back[source : source + n_in], shares > 0)
 
 
 @compiled
-def _to_inputs(w: Floats, dy: Floats, dx: Floats, is_wide: bool, add: bool) -> None:
+def backward_to_inputs(layers: Integers, params: Floats, slopes: Floats, back: Floats, first: int) -> None:
+    """Set the gradients by inputs from the ``first`` on, in the first rows of ``back [U, B]``, and those on the way.
+
+    Of layers in a row, none of which shares its source.
+    """
+    for i in range(len(layers) - 1, -1, -1):
+        weight, _, source, n_in, target, n_out, activation, _ = layers[i]
+        w, dy = params[weight : weight + n_in * n_out].reshape(n_in, n_out), back[target : target + n_out]
+        if activation:
+            _through_activation(slopes[target : target + n_out], dy)
+        start = first if i == 0 else 0
+        _to_inputs(w[start:], dy, back[source + start : source + n_in], False)
+
+
+@compiled
+def _is_wide(n_in: int, n_out: int) -> bool:
+    return n_in >= _WIDE and n_out >= _WIDE
+
+
+@compiled
+def _through_activation(slope: Floats, dy: Floats) -> None:
+    for j in range(len(dy)):
+        for b in range(dy.shape[1]):
+            dy[j, b] *= slope[j, b]
+
+
+@compiled
+def _to_inputs(w: Floats, dy: Floats, dx: Floats, add: bool) -> None:
     """``dx [n_in, B] = W dy``, or add it."""
     n_in, n = dx.shape
-    if is_wide:
+    if _is_wide(n_in, len(dy)):
         product(dx, w, dy, add)
     else:
         for k in range(n_in):
