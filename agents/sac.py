@@ -164,7 +164,6 @@ class SAC:
             metrics = self._learn(batch, drawn, weight, c, inputs)
         else:
             metrics = self._fused(batch, drawn, c, inputs)
-        self.critics.follow(c["tau"])
         self._entropy.steer(metrics, c["learning_rate"])
         return metrics | {
             "train/ent_coef": ent_coef,
@@ -199,6 +198,7 @@ class SAC:
         with self.watcher.step("policy", actor, self._actor_optimizer, terms):
             self._actor_optimizer.step(actor.values, actor.grads, c["learning_rate"])
         self.health.look("policy", inputs)
+        self.critics.follow(c["tau"])
         return metrics
 
     def _act_and_bonus(self, distribution: Distribution, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from entropic_rl.critics import Critics
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.errors import ConfigError
 from entropic_rl.fused.sac_plan import METRICS, Numbers, Plan, State, Transitions, Work, part_width
-from entropic_rl.fused.sac_update import actor_gradients, critic_gradients, step_actors, step_critics
+from entropic_rl.fused.sac_update import actor_gradients, critic_gradients, follow, step_actors, step_critics
 from entropic_rl.fused.tables import array, layer_table, on_threads, policy_table, rows_of, rule_of, unfit
 from entropic_rl.health import Health
 from entropic_rl.optimizers import Adam
@@ -71,18 +71,19 @@ class FusedSACStep:
             inputs: what :meth:`~entropic_rl.health.Health.look` is to keep of a batch that breaks a run.
         """
         plan, state, work = self._plan, self._state(), self._work
-        given = (_transitions(batch, noise), self._numbers(c))
+        transitions, numbers = _transitions(batch, noise), self._numbers(c)
         n_runs, n_parts = len(state.frozen), work.actor.shape[1]
         for network, gradients, step in (
             ("critics", critic_gradients, step_critics),
             ("policy", actor_gradients, step_actors),
         ):
             before = state.frozen.copy()
-            on_threads(partial(gradients, plan, state, *given, work), n_runs * n_parts)
-            on_threads(partial(step, plan, state, given[1], work), n_runs)
+            on_threads(partial(gradients, plan, state, transitions, numbers, work), n_runs * n_parts)
+            on_threads(partial(step, plan, state, numbers, work), n_runs)
             for run in np.flatnonzero(state.frozen & ~before).tolist():
                 self._health.freeze(run, self._health.n_steps)
             self._health.look(network, inputs)
+        on_threads(partial(follow, plan, state, numbers), n_runs)
         totals = torch.from_numpy(work.metrics.sum(1)).to(noise.dtype)
         return dict(zip(METRICS, totals.unbind(1), strict=True))
 
@@ -98,6 +99,7 @@ class FusedSACStep:
     def _numbers(self, c: dict[str, Tensor]) -> Numbers:
         return Numbers(
             learning_rate=array(c["learning_rate"]),
+            tau=array(c["tau"]),
             actor_coef=array(self._term.actor_coef()),
             critic_coef=array(self._term.critic_coef()),
         )

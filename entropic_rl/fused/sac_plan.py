@@ -44,12 +44,12 @@ class Plan(NamedTuple):
 
 
 class State(NamedTuple):
-    """What is changed, but for ``target``.
+    """What is changed.
 
     Attributes:
         actor: rows of R.
         critic: rows of R K: critic k of run r is row ``r K + k``.
-        target: ``[R K, P]``, of the critics that follow.
+        target: ``[R K, P]``, of the critics, following.
         frozen: ``[R]``, runs that are not stepped: read, and set where a gradient is not finite.
     """
 
@@ -84,11 +84,12 @@ class Numbers(NamedTuple):
     """Of this step, ``[R]`` each.
 
     Attributes:
-        learning_rate: of both optimizers.
+        learning_rate, tau: settings.
         actor_coef, critic_coef: weight of the entropy in the actor's loss, and in values.
     """
 
     learning_rate: Floats
+    tau: Floats
     actor_coef: Floats
     critic_coef: Floats
 

@@ -16,7 +16,7 @@ from entropic_rl.fused.sac_plan import METRICS, Numbers, Plan, Scratch, State, T
 from entropic_rl.fused.squashed import draw_squashed, squashed_slopes
 from entropic_rl.fused.stepping import step
 
-__all__ = ["actor_gradients", "critic_gradients", "step_actors", "step_critics"]
+__all__ = ["actor_gradients", "critic_gradients", "follow", "step_actors", "step_critics"]
 
 _CRITIC_LOSS, _ACTOR_LOSS, _ENTROPY = range(len(METRICS))
 _NOW, _NEXT = 0, 1  # of the noise
@@ -109,6 +109,17 @@ def step_actors(plan: Plan, state: State, numbers: Numbers, work: Work, start: i
         state.frozen[run] = state.frozen[run] or not math.isfinite(total)
         if not state.frozen[run]:
             step(plan.rule, state.actor, run, numbers.learning_rate[run], work.actor[run, 0])
+
+
+@compiled
+def follow(plan: Plan, state: State, numbers: Numbers, start: int, stop: int) -> None:
+    """Move the targets of the runs ``start`` to ``stop`` the share ``tau`` of the way; for 1 exactly there."""
+    for run in range(start, stop):
+        rest = np.float32(1.0) - numbers.tau[run]
+        for row in range(run * plan.n_critics, (run + 1) * plan.n_critics):
+            target, params = state.target[row], state.critic.params[row]
+            for i in range(len(target)):
+                target[i] = params[i] - rest * (params[i] - target[i])
 
 
 @compiled
