@@ -205,6 +205,8 @@ def test_kernel_is_timed_beside_autograd(capsys):
     assert lines[0] == "1 thread"
     assert [line.split("|")[1].strip() for line in lines[4:6]] == ["1", "2"]
     assert all(float(cell) > 0.0 for line in lines[4:6] for cell in (line.split("|")[i] for i in (2, 3, 5, 6)))
+    assert lines[7].startswith("| runs | SAC gradient step")
+    assert all(float(cell) > 0.0 for line in lines[9:11] for cell in line.split("|")[2:4])
     assert main(["kernel", "--runs", "0"]) == 2
 
 

@@ -189,6 +189,10 @@ def test_machine_code_is_part_of_the_estimate_where_it_is_taken():
         assert estimate(total_timesteps=steps) == estimate(total_timesteps=steps, kernel=kernel)
         both = [estimate(total_timesteps=steps, kernel=name) for name in ("fused", "autograd")]
         assert both[0] - both[1] == 110 * 2**20
+    for agent, more in (("sac", 110), ("discrete-sac", 0)):
+        config = AGENT_CONFIGS[agent]()
+        both = [estimate(1, agent, config, kernel=name) for name in ("fused", "autograd")]
+        assert both[0] - both[1] == more * 2**20
 
 
 def test_estimate_is_that_of_a_process_with_torch_for_the_smallest_cell():

@@ -110,6 +110,15 @@ def test_speeds_are_compared_within_a_round(monkeypatch):
     assert asked[:2] == [("ours", "fused", 0, 1), ("sb3", "auto", 0, 1)]  # the kernel is ours alone
 
 
+@pytest.mark.parametrize(("own", "kernel"), [({}, "fused"), ({"kernel": "autograd"}, "autograd")], ids=str)
+def test_trainings_that_are_cut_short_have_the_kernel_of_long_ones(monkeypatch, own, kernel):
+    kernels = []
+    monkeypatch.setattr(tasks, "find_spec", lambda name: object())
+    monkeypatch.setattr(rounds, "train", lambda peer, job, *, threads: kernels.append(job.run.kernel) or trained(1.0))
+    rounds.training_table("sac", ["ours", "sb3"], 1, own)
+    assert kernels == [kernel, "auto"]
+
+
 def test_every_run_of_a_comparison_is_counted_once(monkeypatch):
     def at_once(peer, jobs):
         runs = [(c.ent_coef, s) for job in jobs for c, s in zip(job.configs, job.seeds, strict=True)]

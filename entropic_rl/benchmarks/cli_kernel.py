@@ -13,7 +13,9 @@ __all__ = ["MEASUREMENTS", "add"]
 
 def add(choices: Any) -> None:
     """Add the parsers."""
-    kernel = choices.add_parser("kernel", help="ms per minibatch update and rollout of PPO: by torch, and compiled")
+    kernel = choices.add_parser(
+        "kernel", help="ms per update and rollout of PPO and gradient step of SAC: by torch, compiled"
+    )
     kernel.add_argument("--runs", nargs="+", type=int, default=[1, 8, 32], metavar="N", help="of a batch [1 8 32]")
     kernel.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="of both [1 2]")
     kernel.add_argument("--rounds", type=int, default=7, metavar="N", help="iterations of each, in turn [7]")
@@ -37,7 +39,7 @@ def _kernel(args: Namespace) -> int:
         raise ConfigError("--runs, --threads and --rounds: expected at least 1")
     import torch
 
-    from entropic_rl.benchmarks.kernel import compilation, kernel_row
+    from entropic_rl.benchmarks.kernel import compilation, kernel_row, sac_row
 
     keep_freed_memory()
     for threads in args.threads:
@@ -47,6 +49,9 @@ def _kernel(args: Namespace) -> int:
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for n_runs in args.runs:
             print(kernel_row(n_runs, args.rounds), flush=True)
+        print("\n| runs | SAC gradient step, torch, ms | compiled | times as fast |\n| --- | --- | --- | --- |")
+        for n_runs in args.runs:
+            print(sac_row(n_runs, args.rounds), flush=True)
         print()
     if args.compilation:
         print(compilation())

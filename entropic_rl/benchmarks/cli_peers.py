@@ -55,7 +55,7 @@ def _peers(args: Namespace) -> int:
 
     own = given(args, RunConfig)
     for name in args.tasks:
-        TASKS[name].job(own if TASKS[name].agent == "ppo" else {}, seed=0)  # checked before anything is measured
+        TASKS[name].job(own, seed=0)  # checked before anything is measured
     if args.write:
         report.check_page(args.write)
     if missing:

@@ -1,4 +1,6 @@
-"""Milliseconds of a PPO update and of a rollout on CartPole, RL Zoo's settings: by torch, and by machine code."""
+"""Milliseconds by torch and by machine code: of a PPO update and a rollout on CartPole, RL Zoo's settings, and of a
+gradient step of SAC on Pendulum.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +9,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from entropic_rl.agents import PPO, PPOConfig
 from entropic_rl.agents.config import action_head
+from entropic_rl.benchmarks.updates import sac_updates
 from entropic_rl.environments import make_vector_env
 from entropic_rl.spaces import observation_spec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["compilation", "kernel_row"]
+__all__ = ["compilation", "kernel_row", "sac_row"]
 
 _N_ENVS = 8
+_N_STEPS = 20  # gradient steps of SAC in a round
 _CONFIG = PPOConfig(n_steps=32, batch_size=256, n_epochs=20, gae_lambda=0.8, gamma=0.98, learning_rate=1e-3)
 
 
@@ -38,6 +44,21 @@ def kernel_row(n_runs: int, rounds: int) -> str:
     seconds = np.array([[learner.iterate() for learner in learners] for _ in range(rounds)])  # [rounds, 2, 2]
     rollouts, updates = seconds[:, :, 0], seconds[:, :, 1] / _CONFIG.n_epochs
     return f"| {n_runs} | {_cells(updates)} | {_cells(rollouts)} |"
+
+
+def sac_row(n_runs: int, rounds: int) -> str:
+    """The same of a gradient step of SAC: batches of 256, two hidden layers of 256."""
+    learners = [sac_updates((256, 256), n_runs, fused=fused) for fused in (False, True)]
+    for learn in learners:
+        learn(_N_STEPS)
+    seconds = np.array([[_clocked(learn) for learn in learners] for _ in range(rounds)])
+    return f"| {n_runs} | {_cells(seconds / _N_STEPS)} |"
+
+
+def _clocked(learn: Callable[[int], Any]) -> float:
+    started = time.perf_counter()
+    learn(_N_STEPS)
+    return time.perf_counter() - started
 
 
 def _cells(seconds: NDArray[np.float64]) -> str:

@@ -15,7 +15,7 @@ from entropic_rl.spaces import observation_spec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["update_table"]
+__all__ = ["sac_updates", "update_table"]
 
 _ENV = "Pendulum-v1"
 _WARM_UP = 300  # env steps before the clock starts
@@ -27,7 +27,7 @@ def update_table(widths: tuple[int, ...], n_runs: int, n_updates: int, rounds: i
     Returns:
         A Markdown row: gradient steps/s (median), and the ratios within a round (median, lowest to highest).
     """
-    update = {"sb3": _sb3(widths), "alone": _ours(widths, 1), "batch": _ours(widths, n_runs)}
+    update = {"sb3": _sb3(widths), "alone": sac_updates(widths, 1), "batch": sac_updates(widths, n_runs)}
     found: dict[str, list[float]] = {name: [] for name in update}
     for _ in range(rounds):
         for name, run in update.items():
@@ -56,13 +56,16 @@ def _sb3(widths: tuple[int, ...]) -> Callable[[int], Any]:
     return lambda n: model.train(n, model.batch_size)
 
 
-def _ours(widths: tuple[int, ...], n_runs: int) -> Callable[[int], Any]:
+def sac_updates(widths: tuple[int, ...], n_runs: int, *, fused: bool = False) -> Callable[[int], Any]:
+    """What takes n gradient steps of so many runs with some memory, by torch or by machine code."""
     config, seeds = SACConfig(net_arch=widths), list(range(n_runs))
     vector_env = make_vector_env(_ENV, n_runs)
     observation = observation_spec(vector_env.single_observation_space)
     action = action_head(config, vector_env.single_action_space)
     envs = EnvBatch(vector_env, n_runs, observation=observation, action=action)
     agent = SAC([config] * n_runs, seeds, observation=observation, action=action, n_envs=1)
+    if fused:
+        agent.use_fused_kernel(envs)
     obs = envs.reset(Stream(seeds, "environment").seeds(1))
     for _ in range(_WARM_UP):
         transition = envs.step(agent.act(obs))

@@ -22,6 +22,7 @@ _MIB = 2**20
 _FLOAT = 4
 _BARE = 285 * _MIB  # a process with torch, the agents and the pictures loaded (torch 2.13, CPU build)
 _MACHINE_CODE = 110 * _MIB  # Numba, LLVM, and what they make
+_FUSED = ("ppo", "a2c", "sac")  # agents that there is some for
 _SB3 = 370 * _MIB  # with Stable-Baselines3
 _REMEMBERED = 2**22  # numbers of observations that wait to be counted, at most
 _ROWS = 500  # of a record, about
@@ -40,9 +41,8 @@ def estimate_batch(cells: Sequence[Cell], observation: ObservationSpec, action: 
         transition = 2 * observation.size + action.n_outputs + 3
         return _SB3 + getattr(config, "buffer_size", 0) * transition * _FLOAT
     if hasattr(config, "buffer_size"):
-        return (
-            _BARE + n_runs * _off_policy(config, run.total_timesteps, observation, action) + _meter(cells, observation)
-        )
+        own = n_runs * _off_policy(config, run.total_timesteps, observation, action)
+        return _bare(cells[0]) + own + _meter(cells, observation)
     samples = config.n_steps * run.n_envs
     batch = min(getattr(config, "batch_size", samples), samples)
     extra = _extra(config, observation)
@@ -57,9 +57,14 @@ def estimate_batch(cells: Sequence[Cell], observation: ObservationSpec, action: 
         "activations of a minibatch and their gradients": 4 * 2 * batch * sum(widths) + 2 * batch * extra.activations,
         "features of all samples": samples * extra.n_outputs + min(_BLOCK, samples * extra.activations),
     }
-    is_fused = run.kernel == "fused" or (run.kernel == "auto" and run.total_timesteps >= FUSED_FROM)
-    bare = _BARE + (_MACHINE_CODE if is_fused else 0)
-    return bare + n_runs * sum(numbers.values()) * _FLOAT + _meter(cells, observation)
+    return _bare(cells[0]) + n_runs * sum(numbers.values()) * _FLOAT + _meter(cells, observation)
+
+
+def _bare(cell: Cell) -> int:
+    """Bytes of a process before it trains."""
+    is_long = cell.run.kernel == "auto" and cell.run.total_timesteps >= FUSED_FROM
+    is_fused = cell.agent in _FUSED and (cell.run.kernel == "fused" or is_long)
+    return _BARE + (_MACHINE_CODE if is_fused else 0)
 
 
 def _off_policy(config: Any, total_timesteps: int, observation: ObservationSpec, action: ActionSpec) -> int:

@@ -60,6 +60,7 @@ class Task:
         return Job.of(self.agent, run, config, cases or [(config.ent_coef, seed + i) for i in range(self.n_runs)])
 
 
+_OF_LONG_RUNS = 100  # env steps between rows of the record where a run has 50,000
 _CARTPOLE = {"env": "CartPole-v1"}
 _PUREJAXRL = {
     **_CARTPOLE, "total_timesteps": 500_000, "n_envs": 4, "n_steps": 128, "batch_size": 128, "n_epochs": 4,
@@ -73,7 +74,7 @@ TASKS: dict[str, Task] = {
     "ppo-16": Task("PPO on CartPole, PureJaxRL's settings, 16 runs", ("ours", "jax"), chosen=_PUREJAXRL,
                    preset="none", n_runs=16, threads=2),
     "sac": Task("SAC on Pendulum, one run", ("ours", "sb3", "sbx", "cleanrl"), agent="sac", preset="none",
-                chosen={"env": "Pendulum-v1", "total_timesteps": 3_000}, threads=2),
+                chosen={"env": "Pendulum-v1", "total_timesteps": 3_000, "log_interval": _OF_LONG_RUNS}, threads=2),
     "start": Task("scripts/compare.py, from its start to the first update", ("ours",), chosen=_CARTPOLE),
 }  # fmt: skip
 
