@@ -109,6 +109,12 @@ def test_orders_of_words_are_the_same_and_equal_words_stay_in_order():
     assert order_words(words)[0, 0].tolist() == [2, 6, 0, 3, 5, 1, 4]
 
 
+def test_the_same_sources_in_another_place_have_machine_code_of_their_own(tmp_path):
+    one, other = (compilation.cache_directory(tmp_path / name) for name in ("one", "other"))
+    assert one.parent == other.parent
+    assert one != other
+
+
 def test_machine_code_is_made_where_nothing_can_be_kept(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

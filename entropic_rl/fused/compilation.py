@@ -113,9 +113,10 @@ def cache_directory(folder: Path = _HERE) -> Path:
     """Where machine code of exactly these sources lies: ``$XDG_CACHE_HOME/entropic_rl/DIGEST``.
 
     Numba looks at the file of the function called alone, and not at those of the functions that it calls: the digest is
-    of all that lie in its ``folder`` of this package, and of these here.
+    of all that lie in its ``folder`` of this package, and of these here. It is of their place, too: Numba keeps what
+    lies in different ones apart.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(folder).encode())
     for path in sorted({*_HERE.glob("*.py"), *folder.glob("*.py")}):
         digest.update(path.read_bytes())
     return _home() / digest.hexdigest()[:16]
