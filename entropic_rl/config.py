@@ -161,8 +161,8 @@ class RunConfig:
     bf16: Annotated[
         bool,
         Doc(
-            "compute products between hidden layers in bfloat16 (ppo and a2c, by torch); pays for layers of many "
-            "hundred units on a GPU alone"
+            "compute products between hidden layers in bfloat16 (ppo and a2c, by torch), which may save time where "
+            "layers are wide, on a GPU"
         ),
     ] = False
     eval_episodes: Annotated[Count, Doc("episodes of each evaluation, deterministic and stochastic")] = 100

@@ -197,13 +197,14 @@ class MLP:
         n_layers = len(self.sizes) - 1
         for i in range(n_layers):
             weight, bias, activation = params[f"{self.name}.{i}.weight"], params[f"{self.name}.{i}.bias"], None
-            if params.inner_dtype is not None and i > 0 and self.activates(i):
-                x, weight, bias = (part.to(params.inner_dtype) for part in (x, weight, bias))
-            x = linear(x.to(weight.dtype), weight, bias)
+            if params.inner_dtype is not None:
+                dtype = params.inner_dtype if i > 0 and self.activates(i) else weight.dtype
+                x, weight, bias = (part.to(dtype) for part in (x, weight, bias))
+            x = linear(x, weight, bias)
             if self.activates(i):
                 x, activation = activate(x), self.activation
             params.saw(f"{self.name}.{i}", x, activation)
-        return x.to(params.values.dtype)
+        return x if params.inner_dtype is None else x.to(params.values.dtype)
 
     @torch.no_grad()
     def initialise(self, params: ParameterRows, stream: Stream, *, gain: float, last_gain: float) -> None:

@@ -127,7 +127,7 @@ class _Walk:
         return [self._taken(part, f"{path}.{i}") for i, part in enumerate(items)]
 
     def _numbers(self, tensor: Tensor) -> Tensor:
-        """On the CPU in a storage of their own: views do not lie beside what they are views of."""
+        """On the CPU in a storage of their own: views do not lie beside what they are views of; or as they are."""
         if not self._move:
             return tensor
         there = tensor.detach()

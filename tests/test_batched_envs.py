@@ -17,6 +17,7 @@ from entropic_rl.envs import _CLASSIC, _OWN
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.envs.single import SingleEnv
 from entropic_rl.errors import EnvError
+from tests.device_manners import good_manners
 
 
 def load(place):
@@ -631,6 +632,29 @@ def test_drawings_that_do_not_exist_are_refused(case):
     mode = "ansi" if case == "Bandit-v0" else "rgb_array"
     with pytest.raises(EnvError, match=f"render_mode: expected .*got '{mode}'"):
         SingleEnv(CASES[case][0], render_mode=mode)
+
+
+@every_case
+def test_no_number_changes_when_all_that_are_drawn_ahead_are_drawn_again(case):
+    plain, restocked = (build(case, 5, max_episode_steps=LIMIT) for _ in range(2))
+    assert torch.equal(plain.reset(seed=3)[0], restocked.reset(seed=3)[0])
+    for i, action in enumerate(random_actions(case, 90, 5)):
+        if i % 7 == 3:
+            restocked.draws.restock()
+        for ours, theirs in zip(plain.step(action)[:4], restocked.step(action)[:4], strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@every_case
+def test_steps_on_a_device_have_nothing_to_do_with_the_host(case):
+    env = build(case, 5, device="meta")
+    env.reset(seed=3)
+    action = random_actions(case, 1, 5)[0].to("meta")
+    env.step(action)
+    with good_manners(alone=True):
+        env.draws.restock()
+        for _ in range(3):
+            env.step(action)
 
 
 @pytest.mark.gpu

@@ -23,6 +23,7 @@ from entropic_rl.envs.pendulum import PendulumVectorEnv
 from entropic_rl.errors import ConfigError
 from entropic_rl.exploration import ExplorationMeter, cells_of
 from entropic_rl.interruption import Stopped
+from entropic_rl.run_directory import read_metrics
 from entropic_rl.snapshots import difference, put_back, take
 from entropic_rl.spaces import observation_spec
 from entropic_rl.training import Training
@@ -277,6 +278,25 @@ def test_train_refuses_them_in_one_line_and_leaves_nothing(tmp_path, capsys):
     line = "train.py: error: cuda_graphs: expected a CUDA device, got cpu; leave --cuda-graphs out"
     assert capsys.readouterr().err.splitlines()[-1] == line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("waited_for")
+def test_evaluations_and_checkpoints_between_recorded_iterations_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("entropic_rl.runs.check_capturable", lambda *given: None)
+    monkeypatch.setattr("entropic_rl.runs.CudaGraph", lambda device: Tape())
+    words = (
+        "ppo --device cpu --env CartPole-v1 --total-timesteps 160 --n-envs 2 --n-steps 8 --batch-size 8 --n-epochs 1"
+    )
+    words += " --normalize-obs --eval-episodes 2 --eval-freq 48 --checkpoint-every 3 --log-interval 1 --no-progress"
+    for name, flags in (("plain", []), ("recorded", ["--cuda-graphs"])):
+        assert main([*words.split(), *flags, "--run-dir", str(tmp_path / name)], verb="train") == 0
+    plain, recorded = (
+        [{k: x for k, x in row.items() if not k.startswith("time/")} for row in read_metrics(tmp_path / name)]
+        for name in ("plain", "recorded")
+    )
+    assert len(plain) == 10
+    assert sum("eval/mean_reward" in row for row in plain) == 4
+    assert plain == recorded
 
 
 # On a GPU

@@ -197,6 +197,7 @@ def test_processes_are_equal_and_learn_what_one_alone_learns(case):
         ({"n_envs": 5}, "--n-envs: expected a multiple of the 2 processes of torchrun, got 5"),
         ({"diagnose": True}, "--diagnose watches whole gradient steps"),
         ({"kernel": "fused"}, "--kernel fused takes whole steps"),
+        ({"cuda_graphs": True}, "--cuda-graphs records whole steps"),
         ({"device": "cuda:0"}, "--device cuda:0: expected cuda, and a GPU for each"),
     ],
 )
