@@ -39,7 +39,7 @@ def _kernel(args: Namespace) -> int:
         raise ConfigError("--runs, --threads and --rounds: expected at least 1")
     import torch
 
-    from entropic_rl.benchmarks.kernel import compilation, kernel_row, sac_row
+    from entropic_rl.benchmarks.kernel import compilation, floor, kernel_row, sac_row
 
     keep_freed_memory()
     for threads in args.threads:
@@ -52,7 +52,7 @@ def _kernel(args: Namespace) -> int:
         print("\n| runs | SAC gradient step, torch, ms | compiled | times as fast |\n| --- | --- | --- | --- |")
         for n_runs in args.runs:
             print(sac_row(n_runs, args.rounds), flush=True)
-        print()
+        print(f"\n{floor(args.rounds)}\n")
     if args.compilation:
         print(compilation())
     return 0

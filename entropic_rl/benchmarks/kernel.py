@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from entropic_rl.agents import PPO, PPOConfig
@@ -24,10 +25,11 @@ from entropic_rl.spaces import observation_spec
 from entropic_rl.streams import Stream
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["compilation", "kernel_row", "sac_row"]
+__all__ = ["compilation", "floor", "kernel_row", "sac_row"]
 
 _N_ENVS = 8
 _N_STEPS = 20  # gradient steps of SAC in a round
+_LARGE = 1024  # rows and columns
 _CONFIG = PPOConfig(n_steps=32, batch_size=256, n_epochs=20, gae_lambda=0.8, gamma=0.98, learning_rate=1e-3)
 
 
@@ -46,6 +48,19 @@ def kernel_row(n_runs: int, rounds: int) -> str:
     return f"| {n_runs} | {_cells(updates)} | {_cells(rollouts)} |"
 
 
+def floor(rounds: int) -> str:
+    """A sentence: what products a minibatch update of PPO needs, and how fast large ones are on torch's threads."""
+    weights = _Learner(1, fused=False).weights()
+    # Forward, back to weights and, but for the first layer, back to inputs.
+    n_multiplications = sum((2 if ".0." in name else 3) * x.numel() for name, x in weights.items())
+    x = torch.randn(_LARGE, _LARGE)
+    seconds = float(np.median([_clocked(lambda _: x @ x) for _ in range(max(rounds, 3))]))
+    return (
+        f"products of a minibatch update of one run: {2e-6 * n_multiplications * _CONFIG.batch_size:.1f} MFLOP; "
+        f"torch multiplies matrices of {_LARGE:,} x {_LARGE:,} at {2e-9 * _LARGE**3 / seconds:.0f} GFLOP/s"
+    )
+
+
 def sac_row(n_runs: int, rounds: int) -> str:
     """The same of a gradient step of SAC: batches of 256, two hidden layers of 256."""
     learners = [sac_updates((256, 256), n_runs, fused=fused) for fused in (False, True)]
@@ -55,9 +70,9 @@ def sac_row(n_runs: int, rounds: int) -> str:
     return f"| {n_runs} | {_cells(seconds / _N_STEPS)} |"
 
 
-def _clocked(learn: Callable[[int], Any]) -> float:
+def _clocked(work: Callable[[int], Any]) -> float:
     started = time.perf_counter()
-    learn(_N_STEPS)
+    work(_N_STEPS)
     return time.perf_counter() - started
 
 
@@ -82,6 +97,10 @@ class _Learner:
         self._obs = self._envs.reset(Stream(seeds, "environment").seeds(_N_ENVS))
         if self.fused:
             self._agent.use_fused_kernel(self._envs)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Of all layers."""
+        return {name: x for name, x in self._agent.policy.params.named().items() if name.endswith(".weight")}
 
     def iterate(self) -> tuple[float, float]:
         """Seconds of a rollout and of the update after it."""
