@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 
 from entropic_rl.config import FUSED_FROM, RunConfig
 from entropic_rl.errors import ConfigError
+from entropic_rl.fused.threads import torch_on_one_thread
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["note_compilation", "use_bf16", "use_kernel"]
+__all__ = ["Kernel", "note_compilation", "threads_for", "use_bf16", "use_kernel"]
+
+Kernel = Literal["fused", "autograd"]
 
 
-def use_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> Literal["fused", "autograd"]:
+def use_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> Kernel:
     """Let the agent act and learn by what ``run.kernel`` asks for; returns what that is, ``fused`` or ``autograd``.
 
     With ``auto`` that is machine code where there is any for this agent and the run is long enough. It depends on
@@ -32,6 +36,11 @@ def use_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> Literal["fused", "
             raise
         return "autograd"
     return "fused"
+
+
+def threads_for(kernel: Kernel) -> AbstractContextManager[None]:
+    """Within it, threads belong to whatever acts and learns."""
+    return torch_on_one_thread() if kernel == "fused" else nullcontext()
 
 
 def note_compilation(agent: Any, note: Callable[[str], None]) -> None:

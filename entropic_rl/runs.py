@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from entropic_rl.exploration import ExplorationMeter
 from entropic_rl.families import EntropyFamily
 from entropic_rl.health import Evidence
 from entropic_rl.interruption import Stopped
-from entropic_rl.kernels import note_compilation, use_bf16, use_kernel
+from entropic_rl.kernels import Kernel, note_compilation, threads_for, use_bf16, use_kernel
 from entropic_rl.optimality import find_rules, measure_optimality, tabular_policy
 from entropic_rl.policies import ActorCritic
 from entropic_rl.policy_files import save_policy
@@ -102,8 +103,9 @@ def train_cells(
     make_envs, envs, meter, agent, diagnosis, kernel = prepare(agent_class, cells, ranks)
     cells = [replace(cell, run=replace(cell.run, kernel=kernel)) for cell in cells]
     examiner = _Examiner(agent.policy, cells, make_envs, envs)
-    recorders = [open_recorder(cell, job_type, resume=resume) for cell in cells]
+    recorders, threads = [open_recorder(cell, job_type, resume=resume) for cell in cells], ExitStack()
     try:
+        threads.enter_context(threads_for(kernel))
         training = Training(
             agent,
             envs,
@@ -156,6 +158,7 @@ def train_cells(
         _save_policies(agent.policy, cells)
         raise
     finally:
+        threads.close()
         for recorder in recorders:
             recorder.close(exit_code=1)  # nothing, where it has finished
         envs.close()
@@ -215,7 +218,7 @@ class SetUp(NamedTuple):
     meter: ExplorationMeter | None
     agent: Agent
     diagnosis: Diagnosis | Undiagnosed
-    kernel: Literal["fused", "autograd"]
+    kernel: Kernel
 
 
 def prepare(agent_class: Any, cells: Sequence[Cell], ranks: Ranks = ALONE) -> SetUp:

@@ -20,7 +20,8 @@ from entropic_rl.episodes import Episodes
 from entropic_rl.fused.acting import act_runs
 from entropic_rl.fused.programs import Program, program_of
 from entropic_rl.fused.rollout import Counts, Taken, World, roll_runs
-from entropic_rl.fused.tables import actor_of, on_threads, unfit
+from entropic_rl.fused.tables import actor_of, unfit
+from entropic_rl.fused.threads import on_threads
 from entropic_rl.policies import ActorCritic
 from entropic_rl.vector import EnvBatch
 

@@ -22,13 +22,13 @@ from entropic_rl.fused.recalling import recall
 from entropic_rl.fused.tables import (
     array,
     choices_of,
-    on_threads,
     parameter_offsets,
     policy_table,
     rows_of,
     rule_of,
     unfit,
 )
+from entropic_rl.fused.threads import on_threads
 from entropic_rl.fused.update import update_runs
 from entropic_rl.health import Health
 from entropic_rl.on_policy import Samples

@@ -13,7 +13,7 @@ from torch import Tensor
 from entropic_rl.buffers import Rollout
 from entropic_rl.fused.plan import Plan
 from entropic_rl.fused.recall import Recalled, Rolled, recall_runs
-from entropic_rl.fused.tables import on_threads
+from entropic_rl.fused.threads import on_threads
 from entropic_rl.on_policy import Samples
 from entropic_rl.policies import ActorCritic
 from entropic_rl.reductions import mean_and_quantiles

@@ -16,7 +16,8 @@ from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.errors import ConfigError
 from entropic_rl.fused.sac_plan import METRICS, Numbers, Plan, State, Transitions, Work, part_width
 from entropic_rl.fused.sac_update import actor_gradients, critic_gradients, follow, step_actors, step_critics
-from entropic_rl.fused.tables import array, layer_table, on_threads, policy_table, rows_of, rule_of, unfit
+from entropic_rl.fused.tables import array, layer_table, policy_table, rows_of, rule_of, unfit
+from entropic_rl.fused.threads import on_threads
 from entropic_rl.health import Health
 from entropic_rl.optimizers import Adam
 from entropic_rl.policies import ActorCritic

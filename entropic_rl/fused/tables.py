@@ -1,11 +1,9 @@
-"""Perceptrons as tables of layers, optimizers as rows, and threads that work on the runs of a batch."""
+"""Perceptrons as tables of layers, and optimizers as rows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,6 @@ __all__ = [
     "array",
     "choices_of",
     "layer_table",
-    "on_threads",
     "parameter_offsets",
     "policy_table",
     "rows_of",
@@ -123,29 +120,3 @@ def rule_of(optimizer: Adam | RMSprop) -> Rule:
 def array(x: Tensor) -> NDArray[Any]:
     """As machine code takes it: row by row, without a copy where it lies so already."""
     return np.ascontiguousarray(x.detach().numpy())
-
-
-def on_threads(function: Callable[[int, int], Any], n: int) -> None:
-    """Call ``function(first, last)`` for ``first`` to ``last`` of n pieces of work on as many threads as torch has.
-
-    The calling thread is one of them; whoever is free takes the next piece.
-    """
-    n_threads = min(torch.get_num_threads(), n)
-    if n_threads == 1:
-        function(0, n)
-        return
-    left = iter(range(n))
-
-    def work() -> None:
-        for i in left:
-            function(i, i + 1)
-
-    helpers = [_threads(n_threads - 1).submit(work) for _ in range(n_threads - 1)]
-    work()
-    for helper in helpers:
-        helper.result()
-
-
-@cache
-def _threads(n: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n, thread_name_prefix="fused")

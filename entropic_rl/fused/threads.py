@@ -1,0 +1,60 @@
+"""Threads for machine code, and who else may take the cores that they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from typing import Any
+
+import torch
+
+__all__ = ["on_threads", "torch_on_one_thread"]
+
+_granted: ContextVar[int] = ContextVar("threads of machine code")
+
+
+@contextmanager
+def torch_on_one_thread() -> Iterator[None]:
+    """Within it, machine code has the threads that torch had, and torch has one.
+
+    Those of OpenMP spin for a while after each operation, on the cores that machine code is waiting for, and what
+    torch computes beside it is small.
+    """
+    n_threads = torch.get_num_threads()
+    token = _granted.set(n_threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+        _granted.reset(token)
+
+
+def on_threads(function: Callable[[int, int], Any], n: int) -> None:
+    """Call ``function(first, last)`` for ``first`` to ``last`` of n pieces of work on as many threads as torch has, or
+    had before :func:`torch_on_one_thread`.
+
+    The calling thread is one of them; whoever is free takes the next piece.
+    """
+    n_threads = min(_granted.get(torch.get_num_threads()), n)
+    if n_threads == 1:
+        function(0, n)
+        return
+    left = iter(range(n))
+
+    def work() -> None:
+        for i in left:
+            function(i, i + 1)
+
+    helpers = [_threads(n_threads - 1).submit(work) for _ in range(n_threads - 1)]
+    work()
+    for helper in helpers:
+        helper.result()
+
+
+@cache
+def _threads(n: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n, thread_name_prefix="fused")
