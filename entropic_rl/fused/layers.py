@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from entropic_rl.fused.compilation import Floats, Integers, compiled
-from entropic_rl.fused.products import product
+from entropic_rl.fused.products import product, product_with_turned
 
 __all__ = ["ACTIVATIONS", "Layer", "activate", "backward", "backward_to_inputs", "forward"]
 
@@ -60,15 +60,14 @@ def forward(layers: Integers, params: Floats, units: Floats, slopes: Floats) -> 
         weight, bias, source, n_in, target, n_out, activation, _ = layers[i]
         w = params[weight : weight + n_in * n_out].reshape(n_in, n_out)
         x, y = units[source : source + n_in], units[target : target + n_out]
+        for j in range(n_out):
+            shift = params[bias + j]
+            for b in range(y.shape[1]):
+                y[j, b] = shift
         if n_out >= _WIDE:
-            product(y, w.T, x, False)
-            for j in range(n_out):
-                shift = params[bias + j]
-                for b in range(y.shape[1]):
-                    y[j, b] += shift
+            product(y, w.T, x, True)
         else:
             for j in range(n_out):
-                y[j] = params[bias + j]
                 for k in range(n_in):
                     scale = w[k, j]
                     for b in range(y.shape[1]):
@@ -93,7 +92,7 @@ def backward(layers: Integers, params: Floats, units: Floats, slopes: Floats, ba
                 total += dy[j, b]
             grads[bias + j] += total
         if _is_wide(n_in, n_out):
-            product(dw, x, dy.T, True)
+            product_with_turned(dw, x, dy, True)
         else:
             for k in range(n_in):
                 for j in range(n_out):

@@ -4,50 +4,70 @@ from __future__ import annotations
 
 import numpy as np
 
-from entropic_rl.fused.blocks import WIDTH, block_1, block_2, block_4, block_6
+from entropic_rl.fused.blocks import SQUARE, WIDTH, block_1, block_2, block_4, block_6, turn
 from entropic_rl.fused.compilation import Floats, compiled, put
 
-__all__ = ["product"]
+__all__ = ["product", "product_with_turned"]
 
 
 @compiled
 def product(c: Floats, a: Floats, b: Floats, add: bool) -> None:
-    """``c [m, n] = a [m, k] b [k, n]``, or add it; numbers of ``c`` lie row by row, those of ``a`` and ``b`` anyhow.
-
-    Columns of ``b`` are copied first: with strides that are powers of two its rows would drive each other out of the
-    cache.
-    """
+    """``c [m, n] = a [m, k] b [k, n]``, or add it; numbers of ``b`` and ``c`` lie row by row, those of ``a`` anyhow."""
     n = c.shape[1]
     whole = n - n % WIDTH
-    panel = np.empty((len(b), WIDTH), np.float32)
     for column in range(0, whole, WIDTH):
-        for i in range(len(b)):
-            for j in range(WIDTH):
-                panel[i, j] = b[i, column + j]
-        _blocks(c, a, panel, column, add)
+        _blocks(c, a, b, column, column, add)
     if whole < n:
-        rest = np.empty((len(c), WIDTH), np.float32)
-        panel[:] = np.float32(0.0)
+        panel = np.zeros((len(b), WIDTH), np.float32)
         for i in range(len(b)):
             put(panel[i], b[i, whole:])
-        _blocks(rest, a, panel, 0, False)
-        for i in range(len(c)):
-            for j in range(n - whole):
-                c[i, whole + j] = rest[i, j] + (c[i, whole + j] if add else np.float32(0.0))
+        _last_columns(c, a, panel, whole, add)
 
 
 @compiled
-def _blocks(c: Floats, a: Floats, panel: Floats, column: int, add: bool) -> None:
-    """All rows of some columns."""
+def product_with_turned(c: Floats, a: Floats, b: Floats, add: bool) -> None:
+    """``c [m, n] = a [m, k] b^T`` of ``b [n, k]``, or add it: WIDTH columns of ``b^T`` after the other are copied."""
+    n, k = b.shape
+    whole, whole_k = n - n % WIDTH, k - k % SQUARE
+    panel = np.empty((k, WIDTH), np.float32)
+    for column in range(0, whole, WIDTH):
+        for j in range(0, WIDTH, SQUARE):
+            for i in range(0, whole_k, SQUARE):
+                turn(panel, b, column + j, i, i, j)
+        for i in range(whole_k, k):
+            for j in range(WIDTH):
+                panel[i, j] = b[column + j, i]
+        _blocks(c, a, panel, column, 0, add)
+    if whole < n:
+        panel[:] = np.float32(0.0)
+        for i in range(k):
+            for j in range(n - whole):
+                panel[i, j] = b[whole + j, i]
+        _last_columns(c, a, panel, whole, add)
+
+
+@compiled
+def _last_columns(c: Floats, a: Floats, panel: Floats, column: int, add: bool) -> None:
+    """Columns of ``c`` from ``column`` on, fewer than those of ``panel [k, WIDTH]``."""
+    rest = np.empty((len(c), WIDTH), np.float32)
+    _blocks(rest, a, panel, 0, 0, False)
+    for i in range(len(c)):
+        for j in range(c.shape[1] - column):
+            c[i, column + j] = rest[i, j] + (c[i, column + j] if add else np.float32(0.0))
+
+
+@compiled
+def _blocks(c: Floats, a: Floats, b: Floats, column: int, first: int, add: bool) -> None:
+    """All rows of WIDTH columns, from ``column`` of ``c`` and from the ``first`` of ``b`` on."""
     row, n_rows = 0, len(c)
     while row + 6 <= n_rows:
-        block_6(c, a, panel, row, column, add)
+        block_6(c, a, b, row, column, first, add)
         row += 6
     if row + 4 <= n_rows:
-        block_4(c, a, panel, row, column, add)
+        block_4(c, a, b, row, column, first, add)
         row += 4
     if row + 2 <= n_rows:
-        block_2(c, a, panel, row, column, add)
+        block_2(c, a, b, row, column, first, add)
         row += 2
     if row < n_rows:
-        block_1(c, a, panel, row, column, add)
+        block_1(c, a, b, row, column, first, add)
