@@ -57,6 +57,7 @@ def evaluate(
     seed: int = 10_000,
     max_steps: int = 10_000,
     n_envs: int = 25,
+    outputs: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Evaluation]:
     """Evaluate R policies at once on ``episodes`` episodes each.
 
@@ -73,9 +74,10 @@ def evaluate(
         seed: of all episodes.
         max_steps: episodes are cut off there, for environments without a time limit.
         n_envs: environments per run.
+        outputs: what computes ``policy.outputs`` of a policy without memory; None for itself.
     """
     n_runs = len(policy.params.values)
-    player = _Player(policy, observation, deterministic=deterministic)
+    player = _Player(policy, observation, deterministic=deterministic, outputs=outputs)
     return play_episodes(
         player,
         make_envs,
@@ -169,8 +171,16 @@ class _Arrays:
 class _Player:
     """Acts as :func:`play_episodes` asks for, remembering what a policy needs to from the start of each episode."""
 
-    def __init__(self, policy: ActorCritic, observation: ObservationSpec, *, deterministic: bool) -> None:
+    def __init__(
+        self,
+        policy: ActorCritic,
+        observation: ObservationSpec,
+        *,
+        deterministic: bool,
+        outputs: Callable[[Tensor], Tensor] | None,
+    ) -> None:
         self._policy, self._observation, self._deterministic = policy, observation, deterministic
+        self._outputs = outputs
         self._frames = FrameStack(policy.observation)
         self._state: Tensor | None = None
         self._seeds: Sequence[int] = ()
@@ -190,7 +200,11 @@ class _Player:
         if self._state is not None:
             self._state = self._state.masked_fill(starts.unsqueeze(-1), 0.0)
         allowed = None if mask is None else torch.as_tensor(mask, device=values.device).view(n_runs, n // n_runs, -1)
-        distribution, self._state = policy.step(policy.normalize(seen), allowed, self._state)
+        seen = policy.normalize(seen)
+        if self._outputs is None:
+            distribution, self._state = policy.step(seen, allowed, self._state)
+        else:
+            distribution = policy.head(self._outputs(seen), allowed)
         if self._deterministic:
             action = distribution.mode()
         else:

@@ -28,6 +28,7 @@ from entropic_rl.evaluation import Evaluation, evaluate
 from entropic_rl.evidence import save_evidence
 from entropic_rl.exploration import ExplorationMeter
 from entropic_rl.families import EntropyFamily
+from entropic_rl.fused import fused_outputs
 from entropic_rl.health import Evidence
 from entropic_rl.interruption import Stopped
 from entropic_rl.kernels import Kernel, note_compilation, threads_for, use_bf16, use_kernel
@@ -102,7 +103,8 @@ def train_cells(
     run = cells[0].run
     make_envs, envs, meter, agent, diagnosis, kernel = prepare(agent_class, cells, ranks)
     cells = [replace(cell, run=replace(cell.run, kernel=kernel)) for cell in cells]
-    examiner = _Examiner(agent.policy, cells, make_envs, envs)
+    outputs = fused_outputs(agent.policy) if kernel == "fused" else None
+    examiner = _Examiner(agent.policy, cells, make_envs, envs, outputs)
     recorders, threads = [open_recorder(cell, job_type, resume=resume) for cell in cells], ExitStack()
     try:
         threads.enter_context(threads_for(kernel))
@@ -292,10 +294,12 @@ def _check_batchable(cells: Sequence[Cell]) -> None:
 class _Examiner:
     """Measures what a training has learned so far, between its steps."""
 
-    NO_STATE = ("_run", "_make_envs", "_rules", "_family", "_gammas")
+    NO_STATE = ("_run", "_make_envs", "_rules", "_family", "_gammas", "_outputs")
 
-    def __init__(self, policy: ActorCritic, cells: Sequence[Cell], make_envs: Any, envs: EnvBatch) -> None:
-        self._policy, self._run = policy, cells[0].run
+    def __init__(
+        self, policy: ActorCritic, cells: Sequence[Cell], make_envs: Any, envs: EnvBatch, outputs: Any = None
+    ) -> None:
+        self._policy, self._run, self._outputs = policy, cells[0].run, outputs
         self._make_envs = partial(make_envs, autoreset_mode=AutoresetMode.DISABLED)
         self._observation = policy.observation
         # Wrappers make another problem of it, and the exact solutions are for policies that see one state at a time.
@@ -339,4 +343,5 @@ class _Examiner:
             seed=run.eval_seed,
             max_steps=run.eval_max_steps,
             n_envs=copies_at_once(run.env_backend),
+            outputs=self._outputs,
         )

@@ -9,9 +9,10 @@ import numpy as np
 
 from entropic_rl.families import MAX_LOG_STD, MIN_LOG_STD
 from entropic_rl.fused.compilation import Booleans, Floats, Integers, compiled, put
-from entropic_rl.fused.layers import activate
+from entropic_rl.fused.layers import activate, forward
+from entropic_rl.fused.plan import TILE
 
-__all__ = ["Actor", "act", "act_runs"]
+__all__ = ["Actor", "act", "act_runs", "outputs_of_runs"]
 
 
 class Actor(NamedTuple):
@@ -62,6 +63,31 @@ def act_runs(
         for b in range(len(units)):
             put(units[b], obs[run, b])
         act(actor, params[run], units, noise[run], allowed[run], choices[run], numbers[run])
+
+
+@compiled
+def outputs_of_runs(actor: Actor, params: Floats, obs: Floats, outputs: Floats, start: int, stop: int) -> None:
+    """What the actors of runs ``start`` to ``stop`` make of many observations, tile by tile.
+
+    Args:
+        actor: whose layers they are.
+        params: ``[R, P]``.
+        obs: ``[R, B, D]``.
+        outputs: ``[R, B, n_outputs]``, filled.
+    """
+    room, slopes = np.empty(actor.n_units * TILE, np.float32), np.empty(actor.n_units * TILE, np.float32)
+    for run in range(start, stop):
+        for first in range(0, obs.shape[1], TILE):
+            n = min(TILE, obs.shape[1] - first)
+            shape, size = (actor.n_units, n), actor.n_units * n
+            units = room[:size].reshape(shape)
+            for d in range(obs.shape[2]):
+                for b in range(n):
+                    units[d, b] = obs[run, first + b, d]
+            forward(actor.layers, params[run], units, slopes[:size].reshape(shape))
+            for a in range(actor.n_outputs):
+                for b in range(n):
+                    outputs[run, first + b, a] = units[actor.outputs + a, b]
 
 
 @compiled

@@ -17,15 +17,15 @@ from entropic_rl.buffers import Rollout
 from entropic_rl.collector import Collector
 from entropic_rl.envs.batched import BatchedEnv
 from entropic_rl.episodes import Episodes
-from entropic_rl.fused.acting import act_runs
+from entropic_rl.fused.acting import act_runs, outputs_of_runs
 from entropic_rl.fused.programs import Program, program_of
 from entropic_rl.fused.rollout import Counts, Taken, World, roll_runs
-from entropic_rl.fused.tables import actor_of, unfit
+from entropic_rl.fused.tables import actor_of, array, unfit
 from entropic_rl.fused.threads import on_threads
 from entropic_rl.policies import ActorCritic
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["FusedActor", "FusedRollout", "fused_rollout"]
+__all__ = ["FusedActor", "FusedOutputs", "FusedRollout", "fused_rollout"]
 
 
 class FusedActor:
@@ -57,6 +57,24 @@ class FusedActor:
         on_threads(act, n_runs)
         action = torch.from_numpy(choices if len(self._actor.nvec) else numbers)
         return action.squeeze(-1) if self._policy.action.kind == "categorical" else action
+
+
+class FusedOutputs:
+    """What the actor of a policy makes of many observations, by machine code; every run on its own.
+
+    Args:
+        policy: a perceptron in float32 on the CPU.
+    """
+
+    def __init__(self, policy: ActorCritic) -> None:
+        self._policy, self._actor = policy, actor_of(policy)
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        """Outputs ``[R, B, n_outputs]`` on normalised observations ``[R, B, D]``."""
+        outputs = np.empty((*obs.shape[:2], self._actor.n_outputs), np.float32)
+        params = self._policy.params.values.numpy()
+        on_threads(partial(outputs_of_runs, self._actor, params, array(obs), outputs), len(outputs))
+        return torch.from_numpy(outputs)
 
 
 def fused_rollout(collector: Collector, envs: EnvBatch) -> FusedRollout | None:

@@ -90,7 +90,7 @@ def actor_of(policy: ActorCritic) -> Actor:
     layers, first_row, _ = policy_table(policy)
     trunk, actor, _ = policy.parts()
     layers = layers[: len(trunk.sizes) + len(actor.sizes) - 2]
-    outputs, n_outputs = first_row["actor"], policy.action.n_outputs
+    outputs, n_outputs = first_row["actor"], actor.sizes[-1]
     log_std = parameter_offsets(policy.params).get("log_std", 0)
     return Actor(layers, outputs + n_outputs, outputs, n_outputs, choices_of(policy), log_std)
 
