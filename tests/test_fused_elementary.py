@@ -71,9 +71,9 @@ def test_ends_of_the_line():
 @pytest.mark.parametrize("add", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize(("m", "k", "n"), [(64, 64, 128), (7, 5, 19), (1, 3, 16), (13, 100, 33), (2, 1, 1), (3, 0, 20)])
-def test_products_of_any_size_are_right(m, k, n, turned, transposed, add):
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("size", [(64, 64, 128), (7, 5, 19), (1, 3, 16), (13, 100, 33), (2, 1, 1), (3, 0, 20)])
+def test_products_of_any_size_are_right(size, turned, transposed, add):
+    rng, (m, k, n) = np.random.default_rng(0), size
     a = rng.standard_normal((k, m) if transposed else (m, k)).astype(np.float32)
     b = rng.standard_normal((n, k) if turned else (k, n)).astype(np.float32)
     a = a.T if transposed else a

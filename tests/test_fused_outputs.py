@@ -56,9 +56,7 @@ def test_episodes_are_played_by_them(deterministic, monkeypatch):
     expected = evaluate(made, make_cart_poles, made.observation, episodes=6, deterministic=deterministic)
     outputs = fused_outputs(made)
     monkeypatch.setattr(ActorCritic, "outputs", lambda *_: pytest.fail("torch was asked"))
-    found = evaluate(
-        made, make_cart_poles, made.observation, episodes=6, deterministic=deterministic, outputs=outputs
-    )
+    found = evaluate(made, make_cart_poles, made.observation, episodes=6, deterministic=deterministic, outputs=outputs)
     assert found == expected
 
 

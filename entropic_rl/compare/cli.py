@@ -8,7 +8,9 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from entropic_rl.agents.config import AGENT_CONFIGS
@@ -154,6 +156,8 @@ def _train_and_report(prog: str, plan: Plan, args: Namespace) -> int:
         with locked(args.out), raising_on_signals():
             options = read_options(args.engine, args.engine_option)
             means = Means(args.parallel, args.workers, args.progress, args.engine, options)
+            # What draws the report is loaded while runs train.
+            Thread(target=import_module, args=("entropic_rl.compare.report",), daemon=True).start()
             n_failed = execute(plan, args.out, means)
     except Stopped:
         print(f"{kept}; what was training goes on where it was", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,11 +215,11 @@ def _write_curves(outcomes: Sequence[Outcome], fields: Sequence[str], path: Path
     metrics = sorted({name for outcome in counted for row in outcome.rows for name in row} - {"global_step"})
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*fields, "seed", "global_step", *metrics], lineterminator="\n")
-        writer.writeheader()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*fields, "seed", "global_step", *metrics])
         for outcome in counted:
-            point: Mapping[str, Any] = {field: outcome.cell.value(field) for field in fields}
-            writer.writerows({**point, "seed": outcome.cell.run.seed, **row} for row in outcome.rows)
+            which = [*map(outcome.cell.value, fields), outcome.cell.run.seed]
+            writer.writerows([*which, row["global_step"], *map(row.get, metrics)] for row in outcome.rows)
     temporary.replace(path)
 
 

@@ -18,9 +18,9 @@ _VECTOR, _SHORT = ir.VectorType(_NUMBER, WIDTH), ir.VectorType(_NUMBER, SQUARE)
 
 
 def _block(rows: int) -> Any:
-    """``(c [m, n], a [m, k], b [k, ...], row, column, first, add)`` sets rows of ``c`` from ``row`` on and WIDTH columns
-    from ``column`` on to those of ``a`` times columns of ``b`` from the ``first`` on, or adds it to them. Six rows and
-    their factors take 14 of the 16 registers that AVX2 has.
+    """``(c [m, n], a [m, k], b [k, ...], row, column, first, add)`` sets rows of ``c`` from ``row`` on and WIDTH of its
+    columns from ``column`` on to those of ``a`` times columns of ``b`` from the ``first`` on, or adds it to them. Six
+    rows and their factors take 14 of the 16 registers that AVX2 has.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
