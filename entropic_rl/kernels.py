@@ -7,13 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from entropic_rl.config import FUSED_FROM, RunConfig
 from entropic_rl.errors import ConfigError
+from entropic_rl.fused import fused_outputs
 from entropic_rl.fused.threads import torch_on_one_thread
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["Kernel", "note_compilation", "threads_for", "use_bf16", "use_kernel"]
+__all__ = ["Kernel", "note_compilation", "outputs_by", "threads_for", "use_bf16", "use_kernel"]
 
 Kernel = Literal["fused", "autograd"]
 
@@ -41,6 +43,11 @@ def use_kernel(agent: Any, envs: EnvBatch, run: RunConfig) -> Kernel:
 def threads_for(kernel: Kernel) -> AbstractContextManager[None]:
     """Within it, threads belong to whatever acts and learns."""
     return torch_on_one_thread() if kernel == "fused" else nullcontext()
+
+
+def outputs_by(kernel: Kernel, policy: Any) -> Callable[[Tensor], Tensor] | None:
+    """What computes a policy's outputs when it is evaluated; None for torch."""
+    return fused_outputs(policy) if kernel == "fused" else None
 
 
 def note_compilation(agent: Any, note: Callable[[str], None]) -> None:

@@ -28,10 +28,9 @@ from entropic_rl.evaluation import Evaluation, evaluate
 from entropic_rl.evidence import save_evidence
 from entropic_rl.exploration import ExplorationMeter
 from entropic_rl.families import EntropyFamily
-from entropic_rl.fused import fused_outputs
 from entropic_rl.health import Evidence
 from entropic_rl.interruption import Stopped
-from entropic_rl.kernels import Kernel, note_compilation, threads_for, use_bf16, use_kernel
+from entropic_rl.kernels import Kernel, note_compilation, outputs_by, threads_for, use_bf16, use_kernel
 from entropic_rl.optimality import find_rules, measure_optimality, tabular_policy
 from entropic_rl.policies import ActorCritic
 from entropic_rl.policy_files import save_policy
@@ -103,8 +102,7 @@ def train_cells(
     run = cells[0].run
     make_envs, envs, meter, agent, diagnosis, kernel = prepare(agent_class, cells, ranks)
     cells = [replace(cell, run=replace(cell.run, kernel=kernel)) for cell in cells]
-    outputs = fused_outputs(agent.policy) if kernel == "fused" else None
-    examiner = _Examiner(agent.policy, cells, make_envs, envs, outputs)
+    examiner = _Examiner(agent.policy, cells, make_envs, envs, outputs_by(kernel, agent.policy))
     recorders, threads = [open_recorder(cell, job_type, resume=resume) for cell in cells], ExitStack()
     try:
         threads.enter_context(threads_for(kernel))
