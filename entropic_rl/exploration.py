@@ -29,6 +29,7 @@ _MAX_CELLS = 10_000
 _MAX_BINS = 50
 _MAX_BOUND = 1e6
 _ACTION_BINS = 32
+_NEVER = torch.iinfo(torch.int64).max
 _REMEMBERED = 2**22  # numbers of observations that wait to be counted
 
 
@@ -124,7 +125,6 @@ class ExplorationMeter:
 
     Attributes:
         visits: ``[R, n]``, how often each state was met.
-        first_visit: ``[R, n]``, env steps of the run when each was first met; -1 if it was not.
         first_reward: ``[R]``, env steps of the run at its first reward > 0; -1 before.
     """
 
@@ -143,7 +143,7 @@ class ExplorationMeter:
         self.cells, self._action, self._n_envs, self._frames = cells, action, n_envs, frames
         n = 0 if cells is None else cells.n
         self.visits = torch.zeros(n_runs, n, dtype=torch.int64, device=device)
-        self.first_visit = torch.full((n_runs, n), -1, dtype=torch.int64, device=device)
+        self._earliest = torch.full((n_runs, n), _NEVER, dtype=torch.int64, device=device)
         self.first_reward = torch.full((n_runs,), -1, dtype=torch.int64, device=device)
         self._n_steps = 0  # of each environment
         self._met: list[tuple[list[int], Tensor, Tensor | None]] = []  # (steps, observations [K, R, E, D], which count)
@@ -191,6 +191,11 @@ class ExplorationMeter:
             self._meet([first + t + 1 for t in times], torch.stack(final_obs), torch.stack(ended))
         self._meet([*range(first + 1, self._n_steps + 1)], next_obs, None)
 
+    @property
+    def first_visit(self) -> Tensor:
+        """``[R, n]``, env steps of the run when each state was first met; -1 if it was not."""
+        return self._earliest.masked_fill(self._earliest == _NEVER, -1)
+
     def read(self) -> dict[str, Tensor]:
         """Metrics ``[R]`` of the training so far, and of the actions since the last reading.
 
@@ -206,11 +211,11 @@ class ExplorationMeter:
         self._count_rewards()
         if self.cells is not None:
             self._count_visits()
-            n_met = (self.visits > 0).sum(1).to(torch.float64)
-            share = self.visits / self.visits.sum(1, keepdim=True).clamp(min=1)
+            counts = self.visits.to(torch.float64)
+            n_met, total = counts.clamp(max=1.0).sum(1), counts.sum(1).clamp(min=1.0)
             metrics["explore/coverage"] = n_met / (self.cells.n_states or self.cells.n)
             metrics["explore/n_states"] = n_met
-            metrics["explore/visitation_entropy"] = -torch.xlogy(share, share).sum(1)
+            metrics["explore/visitation_entropy"] = total.log() - torch.xlogy(counts, counts).sum(1) / total
         if self._actions and (all(self._action.bounded) or not self._action.is_continuous):
             metrics["explore/action_entropy"] = self._action_entropy()
         metrics["explore/first_reward"] = censored(self.first_reward)
@@ -249,12 +254,8 @@ class ExplorationMeter:
         weight = self._weights([(len(steps), counts) for steps, _, counts in self._met], cell.device).to(torch.int64)
         steps = brought([n * self._n_envs for steps, _, _ in self._met for n in steps], cell.device)
         steps = steps.repeat_interleave(self._n_envs).expand(len(cell), -1)
-        new = self.visits == 0
         self.visits.scatter_add_(1, cell, weight)
-        never = torch.iinfo(torch.int64).max
-        steps = steps.masked_fill(weight == 0, never)
-        earliest = torch.full_like(self.first_visit, never).scatter_reduce_(1, cell, steps, "amin")
-        self.first_visit = torch.where(new & (earliest < never), earliest, self.first_visit)
+        self._earliest.scatter_reduce_(1, cell, steps.masked_fill(weight == 0, _NEVER), "amin")
         self._met, self._n_remembered = [], 0
 
     def _weights(self, masks: list[tuple[int, Tensor | None]], device: torch.device) -> Tensor:

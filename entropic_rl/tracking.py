@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from entropic_rl.config import RunConfig
 from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.mirroring import Mirrored, summarize, wandb_mode
-from entropic_rl.run_directory import read_metrics, strict, write_json
+from entropic_rl.run_directory import read_metrics, write_json
 
 __all__ = ["Recorder", "track_comparison", "versions"]
 
@@ -65,7 +65,8 @@ class Recorder:
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append a row; ``row["global_step"]`` is the axis of every curve."""
-        self._metrics.write(json.dumps(strict(row), allow_nan=False) + "\n")
+        numbers = {name: x if math.isfinite(x) else None for name, x in row.items()}
+        self._metrics.write(json.dumps(numbers) + "\n")
         if self._mirrored is not None:
             self._mirrored.complain()
         if self._tensorboard is not None:
