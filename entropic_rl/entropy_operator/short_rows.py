@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from entropic_rl.entropy_operator.arithmetic import Scales, ordered, weight, weight_of_rest, with_others
+from entropic_rl.fused.blocks import turn_over
 from entropic_rl.fused.compilation import Floats, Floats64, compiled
 
 __all__ = ["slope_tile", "sum_tile"]
@@ -18,7 +19,7 @@ def sum_tile(z: Floats, scales: Scales, spare: Floats, tops: Floats64, rests: Fl
     n, n_classes = z.shape
     columns, largest = spare[:n_classes], spare[n_classes, :n]
     rest, weighted, n_tops = spare[n_classes + 1, :n], spare[n_classes + 2, :n], spare[n_classes + 3, :n]
-    _turn(z, columns)
+    turn_over(columns, z)
     for i in range(n):  # slices would take longer to compile
         largest[i], rest[i], weighted[i], n_tops[i] = columns[0, i], _ZERO, _ZERO, _ZERO
     for k in range(1, n_classes):
@@ -34,19 +35,10 @@ def sum_tile(z: Floats, scales: Scales, spare: Floats, tops: Floats64, rests: Fl
 def slope_tile(z: Floats, scales: Scales, by_row: Floats, spare: Floats, grad: Floats) -> None:
     """``w (slope (d - mean) + shift)`` of ``z [n, K]``; ``by_row [4, n]`` holds largest logit, slope, shift, mean."""
     n, n_classes = z.shape
-    _turn(z, spare)
+    turn_over(spare, z)
     for k in range(n_classes):
         _slope(spare[k, :n], by_row[0, :n], scales, by_row[1, :n], by_row[2, :n], by_row[3, :n])
-    for i in range(n):
-        for k in range(n_classes):
-            grad[i, k] = spare[k, i]
-
-
-@compiled
-def _turn(z: Floats, columns: Floats) -> None:
-    for i in range(len(z)):
-        for k in range(z.shape[1]):
-            columns[k, i] = z[i, k]
+    turn_over(grad, spare[:, :n])
 
 
 @compiled

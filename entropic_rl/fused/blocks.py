@@ -1,4 +1,4 @@
-"""Blocks of a product of matrices that stay in registers, in the words of LLVM: Numba has none for them."""
+"""Blocks of matrices that stay in registers, in the words of LLVM: Numba has none for them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["SQUARE", "WIDTH", "block_1", "block_2", "block_4", "block_6", "turn"]
+from entropic_rl.fused.compilation import Floats, compiled
+
+__all__ = ["WIDTH", "block_1", "block_2", "block_4", "block_6", "turn_over"]
 
 WIDTH = 16  # columns of a block: two vectors of AVX2, one of AVX-512, four of NEON
-SQUARE = 8  # rows and columns that are turned at once
+_SQUARE = 8  # rows and columns that are turned at once
 _INDEX, _LANE, _NUMBER, _BYTES = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.IntType(8).as_pointer()
-_VECTOR, _SHORT = ir.VectorType(_NUMBER, WIDTH), ir.VectorType(_NUMBER, SQUARE)
+_VECTOR, _SHORT = ir.VectorType(_NUMBER, WIDTH), ir.VectorType(_NUMBER, _SQUARE)
 
 
 def _block(rows: int) -> Any:
@@ -64,7 +66,7 @@ def _add_products(builder: Any, left: Any, right: Any, row: Any, first: Any, sum
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def turn(typing_context: Any, c: Any, a: Any, row: Any, column: Any, to_row: Any, to_column: Any) -> Any:
+def _turn(typing_context: Any, c: Any, a: Any, row: Any, column: Any, to_row: Any, to_column: Any) -> Any:
     """Set a square of ``c`` from ``(to_row, to_column)`` on to that of ``a`` from ``(row, column)`` on, turned over."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -73,11 +75,11 @@ def turn(typing_context: Any, c: Any, a: Any, row: Any, column: Any, to_row: Any
             for kind, value in zip(signature.args[:2], args[:2], strict=True)
         ]
         row, column, to_row, to_column = args[2:]
-        lines = range(SQUARE)
+        lines = range(_SQUARE)
         rows = [builder.load(_place(builder, source, row, column, r, _SHORT), align=4) for r in lines]
         for half in (4, 2, 1):  # squares within squares: off the diagonal they change places
-            first = _lanes([SQUARE + j - half if j & half else j for j in lines])
-            second = _lanes([SQUARE + j if j & half else j + half for j in lines])
+            first = _lanes([_SQUARE + j - half if j & half else j for j in lines])
+            second = _lanes([_SQUARE + j if j & half else j + half for j in lines])
             for r in (r for r in lines if not r & half):
                 above, below = rows[r], rows[r + half]
                 rows[r], rows[r + half] = [builder.shuffle_vector(above, below, lanes) for lanes in (first, second)]
@@ -108,3 +110,16 @@ def _spread(builder: Any, number: Any) -> Any:
 
 
 block_1, block_2, block_4, block_6 = _block(1), _block(2), _block(4), _block(6)
+
+
+@compiled
+def turn_over(c: Floats, a: Floats) -> None:
+    """Set the first n columns of ``c [k, ...]`` to the rows of ``a [n, k]``, whose numbers lie row by row."""
+    n, k = a.shape
+    whole, whole_k = n - n % _SQUARE, k - k % _SQUARE
+    for row in range(0, whole, _SQUARE):
+        for column in range(0, whole_k, _SQUARE):
+            _turn(c, a, row, column, column, row)
+    for row in range(n):
+        for column in range(whole_k if row < whole else 0, k):
+            c[column, row] = a[row, column]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from entropic_rl.fused.blocks import SQUARE, WIDTH, block_1, block_2, block_4, block_6, turn
+from entropic_rl.fused.blocks import WIDTH, block_1, block_2, block_4, block_6, turn_over
 from entropic_rl.fused.compilation import Floats, compiled, put
 
 __all__ = ["product", "product_with_turned"]
@@ -28,21 +28,14 @@ def product(c: Floats, a: Floats, b: Floats, add: bool) -> None:
 def product_with_turned(c: Floats, a: Floats, b: Floats, add: bool) -> None:
     """``c [m, n] = a [m, k] b^T`` of ``b [n, k]``, or add it: WIDTH columns of ``b^T`` after the other are copied."""
     n, k = b.shape
-    whole, whole_k = n - n % WIDTH, k - k % SQUARE
+    whole = n - n % WIDTH
     panel = np.empty((k, WIDTH), np.float32)
     for column in range(0, whole, WIDTH):
-        for j in range(0, WIDTH, SQUARE):
-            for i in range(0, whole_k, SQUARE):
-                turn(panel, b, column + j, i, i, j)
-        for i in range(whole_k, k):
-            for j in range(WIDTH):
-                panel[i, j] = b[column + j, i]
+        turn_over(panel, b[column : column + WIDTH])
         _blocks(c, a, panel, column, 0, add)
     if whole < n:
         panel[:] = np.float32(0.0)
-        for i in range(k):
-            for j in range(n - whole):
-                panel[i, j] = b[whole + j, i]
+        turn_over(panel, b[whole:])
         _last_columns(c, a, panel, whole, add)
 
 
