@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
@@ -10,9 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 
 from entropic_rl.agents.config import action_head
 from entropic_rl.cell import Cell
@@ -21,29 +18,19 @@ from entropic_rl.config import RunConfig, jsonable
 from entropic_rl.cuda_graphs import CudaGraph, Iterations, check_capturable
 from entropic_rl.devices import load_device
 from entropic_rl.diagnosis import Diagnosis, Undiagnosed
-from entropic_rl.environments import copies_at_once, make_vector_env
+from entropic_rl.environments import make_vector_env
 from entropic_rl.episode_tape import EpisodeTape
 from entropic_rl.errors import ConfigError
-from entropic_rl.evaluation import Evaluation, evaluate
 from entropic_rl.evidence import save_evidence
+from entropic_rl.examining import Examiner
 from entropic_rl.exploration import ExplorationMeter
-from entropic_rl.families import EntropyFamily
 from entropic_rl.health import Evidence
 from entropic_rl.interruption import Stopped
 from entropic_rl.kernels import Kernel, note_compilation, outputs_by, threads_for, use_bf16, use_kernel
-from entropic_rl.optimality import find_rules, measure_optimality, tabular_policy
 from entropic_rl.policies import ActorCritic
 from entropic_rl.policy_files import save_policy
 from entropic_rl.ranks import ALONE, Ranks
-from entropic_rl.recording import (
-    evaluation_row,
-    finish,
-    log_interval,
-    make_meter,
-    open_recorder,
-    save_tables,
-    settle,
-)
+from entropic_rl.recording import finish, log_interval, make_meter, open_recorder, save_tables, settle
 from entropic_rl.run_directory import FAILED, OFFENDING, write_json
 from entropic_rl.shared_envs import share
 from entropic_rl.spaces import ActionSpec, observation_spec
@@ -99,25 +86,17 @@ def train_cells(
     """
     _check_batchable(cells)
     cells = [settle(cell) for cell in cells]
-    run = cells[0].run
-    make_envs, envs, meter, agent, diagnosis, kernel = prepare(agent_class, cells, ranks)
-    cells = [replace(cell, run=replace(cell.run, kernel=kernel)) for cell in cells]
-    examiner = _Examiner(agent.policy, cells, make_envs, envs, outputs_by(kernel, agent.policy))
-    recorders, threads = [open_recorder(cell, job_type, resume=resume) for cell in cells], ExitStack()
-    try:
-        threads.enter_context(threads_for(kernel))
-        training = Training(
-            agent,
-            envs,
-            total_timesteps=run.total_timesteps,
-            seeds=[cell.run.seed for cell in cells],
-            log_interval=log_interval(run, agent.steps_per_update * run.n_envs),
-            meter=meter,
-            on_update=diagnosis.at,
-            should_stop=ranks.stopping(should_stop),
-            on_broken=partial(_note_broken, cells),
-            keep=partial(_keep, cells, agent.policy) if ranks.size == 1 else None,
-        )
+    run, set_up = cells[0].run, prepare(agent_class, cells, ranks)
+    agent, envs, policy = set_up.agent, set_up.envs, set_up.agent.policy
+    cells = [replace(cell, run=replace(cell.run, kernel=set_up.kernel)) for cell in cells]
+    with ExitStack() as stack:
+        stack.callback(envs.close)
+        examiner = Examiner(policy, cells, set_up.make_envs, envs, outputs_by(set_up.kernel, policy))
+        recorders = [open_recorder(cell, job_type, resume=resume) for cell in cells]
+        for recorder in recorders:
+            stack.callback(recorder.close, exit_code=1)  # nothing, where it has finished
+        stack.enter_context(threads_for(set_up.kernel))
+        training = _training(set_up, cells, ranks, should_stop)
         checkpointer = Checkpointer(
             checkpoints,
             training,
@@ -129,39 +108,66 @@ def train_cells(
             ranks=ranks,
         )
         training.between_updates = checkpointer.between_updates
-        if run.cuda_graphs:
-            training.iterations = Iterations(agent, envs, CudaGraph(load_device(run.device)))
-        if resume and (step := checkpointer.resume()) is not None and report is not None:
-            report.note(f"resumed at {step:,} env steps")
-        if kernel == "fused" and report is not None:
-            note_compilation(agent, report.note)
-        for broken in training.broken.items():  # before it was stopped
-            _note_broken(cells, *broken)
-        last = _follow(training, examiner, recorders, diagnosis, report)
-        save_tables(cells, meter, examiner.tables())
-        _save_policies(agent.policy, cells)
-        diagnosis.save()
-        max_entropy = agent.policy.action.max_entropy
-        ended = [run for i, run in enumerate(zip(cells, recorders, last.rows, strict=True)) if i not in training.broken]
-        summaries = [finish(*run, max_entropy) for run in ended]
-        for cell, *_ in ended:
-            for old in (FAILED, OFFENDING):  # of before it was mended and resumed
-                (cell.directory / old).unlink(missing_ok=True)
-        if extendable:
-            checkpointer.save(kept=1)
-        return summaries
-    except Stopped:
-        checkpointer.save()
-        _save_policies(agent.policy, cells)
-        raise
-    except KeyboardInterrupt:  # what was learned so far is kept
-        _save_policies(agent.policy, cells)
-        raise
-    finally:
-        threads.close()
-        for recorder in recorders:
-            recorder.close(exit_code=1)  # nothing, where it has finished
-        envs.close()
+        try:
+            if resume and (step := checkpointer.resume()) is not None and report is not None:
+                report.note(f"resumed at {step:,} env steps")
+            if set_up.kernel == "fused" and report is not None:
+                note_compilation(agent, report.note)
+            for broken in training.broken.items():  # before it was stopped
+                _note_broken(cells, *broken)
+            last = _follow(training, examiner, recorders, set_up.diagnosis, report)
+            save_tables(cells, set_up.meter, examiner.tables())
+            _save_policies(policy, cells)
+            set_up.diagnosis.save()
+            summaries = _summaries(training, cells, recorders, last, policy.action.max_entropy)
+            if extendable:
+                checkpointer.save(kept=1)
+            return summaries
+        except Stopped:
+            checkpointer.save()
+            _save_policies(policy, cells)
+            raise
+        except KeyboardInterrupt:  # what was learned so far is kept
+            _save_policies(policy, cells)
+            raise
+
+
+def _training(
+    set_up: SetUp, cells: Sequence[Cell], ranks: Ranks, should_stop: Callable[[], bool] | None
+) -> Training:
+    """The training of the cells, which has not begun."""
+    run, agent = cells[0].run, set_up.agent
+    training = Training(
+        agent,
+        set_up.envs,
+        total_timesteps=run.total_timesteps,
+        seeds=[cell.run.seed for cell in cells],
+        log_interval=log_interval(run, agent.steps_per_update * run.n_envs),
+        meter=set_up.meter,
+        on_update=set_up.diagnosis.at,
+        should_stop=ranks.stopping(should_stop),
+        on_broken=partial(_note_broken, cells),
+        keep=partial(_keep, cells, agent.policy) if ranks.size == 1 else None,
+    )
+    if run.cuda_graphs:
+        training.iterations = Iterations(agent, set_up.envs, CudaGraph(load_device(run.device)))
+    return training
+
+
+def _summaries(
+    training: Training,
+    cells: Sequence[Cell],
+    recorders: Sequence[Recorder],
+    last: Record,
+    max_entropy: float | None,
+) -> list[dict[str, Any]]:
+    """Those of the runs that were not broken, which are ended."""
+    ended = [run for i, run in enumerate(zip(cells, recorders, last.rows, strict=True)) if i not in training.broken]
+    found = [finish(*run, max_entropy) for run in ended]
+    for cell, *_ in ended:
+        for old in (FAILED, OFFENDING):  # of before it was mended and resumed
+            (cell.directory / old).unlink(missing_ok=True)
+    return found
 
 
 def fixed_settings(cell: Cell, ranks: Ranks) -> dict[str, Any]:
@@ -287,59 +293,3 @@ def _check_batchable(cells: Sequence[Cell]) -> None:
         values = {getattr(cell.config, field.name) for cell in cells}
         if len(values) > 1 and field.name not in free:
             raise ConfigError(f"{field.name} differs between runs of one batch: {sorted(map(str, values))}")
-
-
-class _Examiner:
-    """Measures what a training has learned so far, between its steps."""
-
-    NO_STATE = ("_run", "_make_envs", "_rules", "_family", "_gammas", "_outputs")
-
-    def __init__(
-        self, policy: ActorCritic, cells: Sequence[Cell], make_envs: Any, envs: EnvBatch, outputs: Any = None
-    ) -> None:
-        self._policy, self._run, self._outputs = policy, cells[0].run, outputs
-        self._make_envs = partial(make_envs, autoreset_mode=AutoresetMode.DISABLED)
-        self._observation = policy.observation
-        # Wrappers make another problem of it, and the exact solutions are for policies that see one state at a time.
-        is_other = self._run.env_wrappers or policy.is_recurrent or policy.observation.frames > 1
-        self._rules = None if is_other else find_rules(envs.env)
-        self._family = EntropyFamily.parse(getattr(cells[0].config, "entropy", "shannon"))
-        self._gammas = [cell.config.gamma for cell in cells]
-        self._tables: list[dict[str, np.ndarray]] = [{} for _ in cells]
-        self._next = self._run.eval_freq or math.inf
-
-    def is_due(self, record: Record) -> bool:
-        """Whether it is time for an evaluation, the last record's always."""
-        if not (record.last or record.global_step >= self._next):
-            return False
-        self._next += self._run.eval_freq
-        return True
-
-    def __call__(self, rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-        """Every run's evaluations, and on small finite environments its distance from the exact optimum."""
-        found = [evaluation_row(*both) for both in zip(self._evaluate(True), self._evaluate(False), strict=True)]
-        if self._rules is not None:
-            temperatures = [row.get("train/effective_temperature", math.nan) for row in rows]
-            own = tabular_policy(self._policy, self._rules, self._observation)
-            exact = measure_optimality(own, self._rules.mdp, temperatures, self._gammas, self._family)
-            found = [row | optimality.metrics for row, optimality in zip(found, exact, strict=True)]
-            self._tables = [optimality.tables for optimality in exact]
-        return found
-
-    def tables(self) -> list[dict[str, np.ndarray]]:
-        """Policies of the last time as tables, beside the exact ones; empty where there are none."""
-        return self._tables
-
-    def _evaluate(self, deterministic: bool) -> list[Evaluation]:
-        run = self._run
-        return evaluate(
-            self._policy,
-            self._make_envs,
-            self._observation,
-            episodes=run.eval_episodes,
-            deterministic=deterministic,
-            seed=run.eval_seed,
-            max_steps=run.eval_max_steps,
-            n_envs=copies_at_once(run.env_backend),
-            outputs=self._outputs,
-        )

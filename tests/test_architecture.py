@@ -172,6 +172,7 @@ MAY_IMPORT = {
     "fused": CORE | MACHINERY | {"envs", "errors", "extras", "fused"},
     "training": CORE | MACHINERY | BASE | {"interruption"},
     "evaluation": CORE | MACHINERY | BASE,
+    "examining": CORE | MACHINERY | BASE | LOOP,
     "policy_files": CORE | MACHINERY | BASE | {"run_directory"},
     "evidence": CORE | MACHINERY | BASE | {"run_directory"},
     "replay": CORE | MACHINERY | BASE | LOOP | {"agents", "kernels"},
