@@ -1,4 +1,4 @@
-"""Policies that act, as machine code: few samples at a time, so that loops run along units and not along samples."""
+"""Policies as machine code: those that act take few samples at a time, so that loops run along units instead."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from entropic_rl.families import MAX_LOG_STD, MIN_LOG_STD
+from entropic_rl.fused.blocks import WIDTH
 from entropic_rl.fused.compilation import Booleans, Floats, Integers, compiled, put
 from entropic_rl.fused.layers import activate, forward
 from entropic_rl.fused.plan import TILE
+from entropic_rl.fused.products import product
 
 __all__ = ["Actor", "act", "act_runs", "outputs_of_runs"]
 
@@ -135,17 +137,16 @@ def _forward(layers: Integers, params: Floats, units: Floats) -> None:
         weight, bias, source, n_in, target, n_out, activation, _ = layers[i]
         w = params[weight : weight + n_in * n_out].reshape(n_in, n_out)
         shift = params[bias : bias + n_out]
+        x, y = units[:, source : source + n_in], units[:, target : target + n_out]
         for b in range(len(units)):
-            x, y = units[b, source : source + n_in], units[b, target : target + n_out]
             for j in range(n_out):
-                y[j] = shift[j]
-            whole = n_in - n_in % 4
-            for k in range(0, whole, 4):  # four at a time: y is read and written less often
-                w0, w1, w2, w3 = w[k], w[k + 1], w[k + 2], w[k + 3]
-                x0, x1, x2, x3 = x[k], x[k + 1], x[k + 2], x[k + 3]
-                for j in range(n_out):
-                    y[j] += x0 * w0[j] + x1 * w1[j] + x2 * w2[j] + x3 * w3[j]
-            for k in range(whole, n_in):
-                for j in range(n_out):
-                    y[j] += x[k] * w[k, j]
-            activate(activation, y, slope[:n_out])
+                y[b, j] = shift[j]
+        if n_out >= WIDTH:
+            product(y, x, w, True)
+        else:
+            for b in range(len(units)):
+                for k in range(n_in):
+                    for j in range(n_out):
+                        y[b, j] += x[b, k] * w[k, j]
+        for b in range(len(units)):
+            activate(activation, units[b, target : target + n_out], slope[:n_out])
