@@ -1,15 +1,18 @@
-"""Keeping freed memory in the process: a training allocates the same large temporaries at every update."""
+"""Memory of a process that trains: the same large temporaries at every update, and much that is loaded and stays."""
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import sys
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["keep_freed_memory", "search_rarely"]
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of mallopt(3)
 _LARGE = 2**30
 _PAD = 2**26
+_MANY = 50_000  # objects made since the last search for those that only know each other
 
 
 def keep_freed_memory() -> None:
@@ -28,3 +31,13 @@ def keep_freed_memory() -> None:
     mallopt(_MMAP_THRESHOLD, _LARGE)
     mallopt(_TRIM_THRESHOLD, _LARGE)
     mallopt(_TOP_PAD, _PAD)
+
+
+def search_rarely() -> None:
+    """Search less for objects that nothing but each other knows, and not at all when the process ends.
+
+    What torch, Numba and matplotlib load stays, and a search looks at all of it: at the end for half a second, and for
+    a sixth of the time that loading takes.
+    """
+    gc.set_threshold(_MANY, *gc.get_threshold()[1:])
+    atexit.register(gc.freeze)

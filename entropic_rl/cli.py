@@ -19,6 +19,7 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
+from entropic_rl.allocation import search_rarely
 from entropic_rl.errors import ConfigError, UserError
 from entropic_rl.flags import Parser
 from entropic_rl.resolve import check_device
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None, *, verb: str | None = None) -> 
         arguments: the command line; None reads ``sys.argv``.
         verb: fixed for the scripts; None takes it from the first argument.
     """
+    if arguments is None:  # the process is ours
+        search_rarely()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     prog = "entropic-rl" if verb is None else f"{verb.replace('-', '_')}.py"
     try:

@@ -16,7 +16,7 @@ from entropic_rl.frames import FrameStack
 from entropic_rl.masks import MaskReader
 from entropic_rl.policies import ActorCritic, draw_noise
 from entropic_rl.spaces import ActionSpec, ObservationSpec
-from entropic_rl.streams import Stream
+from entropic_rl.streams import Stream, draw_words
 
 __all__ = ["Evaluation", "evaluate", "play_episodes", "summary"]
 
@@ -58,6 +58,7 @@ def evaluate(
     max_steps: int = 10_000,
     n_envs: int = 25,
     outputs: Callable[[Tensor], Tensor] | None = None,
+    generate: Callable[[Tensor, Tensor, int, int, int], Tensor] = draw_words,
 ) -> list[Evaluation]:
     """Evaluate R policies at once on ``episodes`` episodes each.
 
@@ -75,9 +76,10 @@ def evaluate(
         max_steps: episodes are cut off there, for environments without a time limit.
         n_envs: environments per run.
         outputs: what computes ``policy.outputs`` of a policy without memory; None for itself.
+        generate: what makes the words of random streams.
     """
     n_runs = len(policy.params.values)
-    player = _Player(policy, observation, deterministic=deterministic, outputs=outputs)
+    player = _Player(policy, observation, deterministic=deterministic, outputs=outputs, generate=generate)
     return play_episodes(
         player,
         make_envs,
@@ -178,9 +180,10 @@ class _Player:
         *,
         deterministic: bool,
         outputs: Callable[[Tensor], Tensor] | None,
+        generate: Callable[[Tensor, Tensor, int, int, int], Tensor],
     ) -> None:
         self._policy, self._observation, self._deterministic = policy, observation, deterministic
-        self._outputs = outputs
+        self._outputs, self._generate = outputs, generate
         self._frames = FrameStack(policy.observation)
         self._state: Tensor | None = None
         self._seeds: Sequence[int] = ()
@@ -219,6 +222,7 @@ class _Player:
         device = self._policy.params.values.device
         if self._stream is None or seeds is not self._seeds:  # another list where an episode has begun
             self._seeds, self._stream = seeds, Stream(seeds, "evaluation action", device=device)
+            self._stream.generate = self._generate
         self._stream.position = torch.from_numpy(step.copy()).to(device)
         return draw_noise(self._policy.action, self._stream)
 

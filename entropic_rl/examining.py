@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from torch import Tensor
 
 from entropic_rl.cell import Cell
 from entropic_rl.environments import copies_at_once
@@ -32,10 +31,10 @@ class Examiner:
         cells: its runs.
         make_envs: builds a vector env of n copies.
         envs: what it is trained in.
-        outputs: what computes the policy's outputs; None for itself.
+        computed_by: what evaluations are, as keywords of :func:`entropic_rl.evaluation.evaluate`.
     """
 
-    NO_STATE = ("_run", "_make_envs", "_rules", "_family", "_gammas", "_outputs")
+    NO_STATE = ("_run", "_make_envs", "_rules", "_family", "_gammas", "_computed_by")
 
     def __init__(
         self,
@@ -43,9 +42,9 @@ class Examiner:
         cells: Sequence[Cell],
         make_envs: Any,
         envs: EnvBatch,
-        outputs: Callable[[Tensor], Tensor] | None = None,
+        computed_by: Mapping[str, Any],
     ) -> None:
-        self._policy, self._run, self._outputs = policy, cells[0].run, outputs
+        self._policy, self._run, self._computed_by = policy, cells[0].run, computed_by
         self._make_envs = partial(make_envs, autoreset_mode=AutoresetMode.DISABLED)
         self._observation = policy.observation
         # Wrappers make another problem of it, and the exact solutions are for policies that see one state at a time.
@@ -89,5 +88,5 @@ class Examiner:
             seed=run.eval_seed,
             max_steps=run.eval_max_steps,
             n_envs=copies_at_once(run.env_backend),
-            outputs=self._outputs,
+            **self._computed_by,
         )

@@ -7,15 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from entropic_rl.config import FUSED_FROM, RunConfig
 from entropic_rl.errors import ConfigError
-from entropic_rl.fused import fused_outputs
+from entropic_rl.fused import fused_evaluation
 from entropic_rl.fused.threads import torch_on_one_thread
 from entropic_rl.vector import EnvBatch
 
-__all__ = ["Kernel", "note_compilation", "outputs_by", "threads_for", "use_bf16", "use_kernel"]
+__all__ = ["Kernel", "evaluated_by", "note_compilation", "threads_for", "use_bf16", "use_kernel"]
 
 Kernel = Literal["fused", "autograd"]
 
@@ -45,9 +44,9 @@ def threads_for(kernel: Kernel) -> AbstractContextManager[None]:
     return torch_on_one_thread() if kernel == "fused" else nullcontext()
 
 
-def outputs_by(kernel: Kernel, policy: Any) -> Callable[[Tensor], Tensor] | None:
-    """What computes a policy's outputs when it is evaluated; None for torch."""
-    return fused_outputs(policy) if kernel == "fused" else None
+def evaluated_by(kernel: Kernel, policy: Any) -> dict[str, Any]:
+    """What computes evaluations of a policy, as :func:`entropic_rl.evaluation.evaluate` takes it."""
+    return fused_evaluation(policy) if kernel == "fused" else {}
 
 
 def note_compilation(agent: Any, note: Callable[[str], None]) -> None:

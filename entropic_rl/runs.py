@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from functools import partial
@@ -26,7 +26,7 @@ from entropic_rl.examining import Examiner
 from entropic_rl.exploration import ExplorationMeter
 from entropic_rl.health import Evidence
 from entropic_rl.interruption import Stopped
-from entropic_rl.kernels import Kernel, note_compilation, outputs_by, threads_for, use_bf16, use_kernel
+from entropic_rl.kernels import Kernel, evaluated_by, note_compilation, threads_for, use_bf16, use_kernel
 from entropic_rl.policies import ActorCritic
 from entropic_rl.policy_files import save_policy
 from entropic_rl.ranks import ALONE, Ranks
@@ -91,7 +91,7 @@ def train_cells(
     cells = [replace(cell, run=replace(cell.run, kernel=set_up.kernel)) for cell in cells]
     with ExitStack() as stack:
         stack.callback(envs.close)
-        examiner = Examiner(policy, cells, set_up.make_envs, envs, outputs_by(set_up.kernel, policy))
+        examiner = Examiner(policy, cells, set_up.make_envs, envs, evaluated_by(set_up.kernel, policy))
         recorders = [open_recorder(cell, job_type, resume=resume) for cell in cells]
         for recorder in recorders:
             stack.callback(recorder.close, exit_code=1)  # nothing, where it has finished
@@ -132,9 +132,7 @@ def train_cells(
             raise
 
 
-def _training(
-    set_up: SetUp, cells: Sequence[Cell], ranks: Ranks, should_stop: Callable[[], bool] | None
-) -> Training:
+def _training(set_up: SetUp, cells: Sequence[Cell], ranks: Ranks, should_stop: Callable[[], bool] | None) -> Training:
     """The training of the cells, which has not begun."""
     run, agent = cells[0].run, set_up.agent
     training = Training(
@@ -190,7 +188,7 @@ def _keep(cells: Sequence[Cell], policy: ActorCritic, run: int, evidence: Eviden
 
 def _follow(
     training: Training,
-    examiner: _Examiner,
+    examiner: Examiner,
     recorders: Sequence[Recorder],
     diagnosis: Diagnosis | Undiagnosed,
     report: Report | None,

@@ -191,7 +191,11 @@ MAY_IMPORT = {
     "kernels": {"config", "errors", "fused", "vector"},
     "cuda_graphs": {"config", "envs", "errors", "snapshots", "training", "vector"},
     "fused.__main__": {"cli", "fused"},
-    "runs": CORE | MACHINERY | BASE | LOOP | {"agents", "cuda_graphs", "diagnosis", "kernels"},  # their settings
+    "runs": CORE
+    | MACHINERY
+    | BASE
+    | LOOP
+    | {"agents", "cuda_graphs", "diagnosis", "examining", "kernels"},  # their settings
     "compare": BASE
     | LOOP
     | {

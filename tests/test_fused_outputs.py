@@ -12,7 +12,8 @@ from entropic_rl.policies import ActorCritic
 from entropic_rl.spaces import ObservationSpec, action_spec
 
 pytest.importorskip("numba")
-from entropic_rl.fused import fused_outputs
+from entropic_rl.fused import fused_evaluation
+from entropic_rl.fused.collecting import FusedOutputs
 
 
 def policy(space, *, cls=PPO, config=PPOConfig, seeds=(0, 1, 2), size=5, **settings):
@@ -38,7 +39,7 @@ POLICIES = {
 def test_outputs_are_those_of_the_policy(kind, n):
     space, options = POLICIES[kind]
     made, obs = policy(space, **options), torch.randn(3, n, 5, generator=torch.Generator().manual_seed(0))
-    outputs = fused_outputs(made)
+    outputs = FusedOutputs(made)
     torch.testing.assert_close(outputs(obs), made.outputs(obs).detach(), rtol=1e-5, atol=2e-6)
     made.params.values.mul_(0.5)  # what was learned since counts
     torch.testing.assert_close(outputs(obs), made.outputs(obs).detach(), rtol=1e-5, atol=2e-6)
@@ -46,17 +47,17 @@ def test_outputs_are_those_of_the_policy(kind, n):
 
 def test_a_run_has_the_same_bits_whatever_runs_beside_it():
     obs = torch.randn(3, 150, 5, generator=torch.Generator().manual_seed(0))
-    together = fused_outputs(policy(spaces.Discrete(4)))(obs)
-    assert torch.equal(fused_outputs(policy(spaces.Discrete(4), seeds=(2,)))(obs[2:]), together[2:])
+    together = FusedOutputs(policy(spaces.Discrete(4)))(obs)
+    assert torch.equal(FusedOutputs(policy(spaces.Discrete(4), seeds=(2,)))(obs[2:]), together[2:])
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_episodes_are_played_by_them(deterministic, monkeypatch):
     made = policy(spaces.Discrete(2), size=4)
     expected = evaluate(made, make_cart_poles, made.observation, episodes=6, deterministic=deterministic)
-    outputs = fused_outputs(made)
+    computed_by = fused_evaluation(made)
     monkeypatch.setattr(ActorCritic, "outputs", lambda *_: pytest.fail("torch was asked"))
-    found = evaluate(made, make_cart_poles, made.observation, episodes=6, deterministic=deterministic, outputs=outputs)
+    found = evaluate(made, make_cart_poles, made.observation, episodes=6, deterministic=deterministic, **computed_by)
     assert found == expected
 
 

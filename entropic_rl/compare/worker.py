@@ -11,13 +11,14 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from entropic_rl.allocation import keep_freed_memory
+from entropic_rl.allocation import keep_freed_memory, search_rarely
 from entropic_rl.cell import Cell
 from entropic_rl.errors import NotResumableError, UserError
 from entropic_rl.interruption import EXIT_CODE, Stopped, die_with_parent, stopping_on_signals
@@ -25,26 +26,38 @@ from entropic_rl.runs import Report
 
 __all__ = ["train_job"]
 
+_PAUSE_S = 0.2  # between rows that are told
+
 
 class _Lines:
-    """A report as lines of JSON for the process that waits for them."""
+    """A report as lines of JSON for the process that waits for them; rows no oftener than somebody can read."""
 
     def __init__(self, file: Any) -> None:
-        self._file = file
+        self._file, self._due = file, 0.0
+        self._rows: Sequence[dict[str, float]] | None = None  # not told yet
 
     def update(self, global_step: int, rows: Sequence[dict[str, float]]) -> None:
-        self.write({"rows": rows})
+        self._rows = rows
+        if time.monotonic() >= self._due:
+            self._tell_rows()
 
     def note(self, text: str) -> None:
         self.write({"note": text})
 
     def write(self, event: dict[str, Any]) -> None:
+        self._tell_rows()
         self._file.write(json.dumps(event) + "\n")
+
+    def _tell_rows(self) -> None:
+        if self._rows is not None:
+            self._file.write(json.dumps({"rows": self._rows}) + "\n")
+            self._rows, self._due = None, time.monotonic() + _PAUSE_S
 
 
 def main() -> int:
     """Read a job, train it, say how it went."""
     die_with_parent()
+    search_rarely()
     for number in (signal.SIGINT, signal.SIGTERM):  # how it is asked to stop; in the background SIGINT is ignored
         signal.signal(number, signal.default_int_handler)
     lines = _Lines(os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1))

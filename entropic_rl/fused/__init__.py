@@ -14,13 +14,13 @@ from entropic_rl.extras import missing_package
 
 if TYPE_CHECKING:
     from entropic_rl.collector import Collector
-    from entropic_rl.fused.collecting import FusedOutputs, FusedRollout
+    from entropic_rl.fused.collecting import FusedRollout
     from entropic_rl.fused.learner import FusedUpdate
     from entropic_rl.fused.sac_learner import FusedSACStep
     from entropic_rl.policies import ActorCritic
     from entropic_rl.vector import EnvBatch
 
-__all__ = ["fused_outputs", "fused_rollout", "fused_sac_step", "fused_update"]
+__all__ = ["fused_evaluation", "fused_rollout", "fused_sac_step", "fused_update"]
 
 
 def fused_update(*arguments: Any, **settings: Any) -> FusedUpdate:
@@ -54,11 +54,12 @@ def fused_rollout(collector: Collector, envs: EnvBatch | None) -> FusedRollout |
     return None if envs is None else fused_rollout(collector, envs)
 
 
-def fused_outputs(policy: ActorCritic) -> FusedOutputs:
-    """What a policy that learns by machine code makes of many observations."""
+def fused_evaluation(policy: ActorCritic) -> dict[str, Any]:
+    """What computes evaluations of a policy that learns by machine code: its outputs, and random words."""
     from entropic_rl.fused.collecting import FusedOutputs
+    from entropic_rl.fused.random import draw_words
 
-    return FusedOutputs(policy)
+    return {"outputs": FusedOutputs(policy), "generate": draw_words}
 
 
 @contextmanager
