@@ -212,14 +212,15 @@ def _run_json(outcome: Outcome, out: Path) -> dict[str, Any]:
 def _write_curves(outcomes: Sequence[Outcome], fields: Sequence[str], path: Path) -> None:
     """Every row of every run that counts: swept settings and seed, then the metrics, sorted by name."""
     counted = [outcome for outcome in outcomes if outcome.error is None]
-    metrics = sorted({name for outcome in counted for row in outcome.rows for name in row} - {"global_step"})
+    metrics = {name for outcome in counted for row in outcome.rows for name in row} - {"global_step"}
+    columns = ["global_step", *sorted(metrics)]
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*fields, "seed", "global_step", *metrics])
+        writer.writerow([*fields, "seed", *columns])
         for outcome in counted:
             which = [*map(outcome.cell.value, fields), outcome.cell.run.seed]
-            writer.writerows([*which, row["global_step"], *map(row.get, metrics)] for row in outcome.rows)
+            writer.writerows([*which, *map(row.get, columns)] for row in outcome.rows)
     temporary.replace(path)
 
 
