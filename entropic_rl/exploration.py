@@ -212,10 +212,11 @@ class ExplorationMeter:
         if self.cells is not None:
             self._count_visits()
             counts = self.visits.to(torch.float64)
-            n_met, total = counts.clamp(max=1.0).sum(1), counts.sum(1).clamp(min=1.0)
+            n_met = counts.clamp(max=1.0).sum(1)
+            share = counts / counts.sum(1, keepdim=True).clamp(min=1.0)
             metrics["explore/coverage"] = n_met / (self.cells.n_states or self.cells.n)
             metrics["explore/n_states"] = n_met
-            metrics["explore/visitation_entropy"] = total.log() - torch.xlogy(counts, counts).sum(1) / total
+            metrics["explore/visitation_entropy"] = -torch.xlogy(share, share).sum(1)  # exactly 0 of one state
         if self._actions and (all(self._action.bounded) or not self._action.is_continuous):
             metrics["explore/action_entropy"] = self._action_entropy()
         metrics["explore/first_reward"] = censored(self.first_reward)

@@ -103,11 +103,13 @@ def save_tables(
     ``visits``, ``first_visit``: how often and when first it met each state; ``layout``: which state lies where in a
     picture, if there is one; and what ``further`` holds for the run.
     """
+    met: dict[str, np.ndarray] = {}
+    if meter is not None and meter.cells is not None:
+        met = {"visits": meter.visits.cpu().numpy(), "first_visit": meter.first_visit.cpu().numpy()}
     for i, cell in enumerate(cells):
-        tables = dict(further[i]) if further else {}
-        if meter is not None and meter.cells is not None:
-            tables |= {"visits": meter.visits[i].cpu().numpy(), "first_visit": meter.first_visit[i].cpu().numpy()}
-            tables |= {} if meter.cells.layout is None else {"layout": meter.cells.layout}
+        tables = (dict(further[i]) if further else {}) | {name: rows[i] for name, rows in met.items()}
+        if meter is not None and meter.cells is not None and meter.cells.layout is not None:
+            tables["layout"] = meter.cells.layout
         if tables:
             np.savez_compressed(cell.directory / "exploration.npz", allow_pickle=False, **tables)
 

@@ -349,6 +349,9 @@ def test_first_state_is_counted_before_any_step():
     assert meter.visits.tolist() == [[3, 0, 0, 0, 0]]
     assert metrics["explore/coverage"].tolist() == pytest.approx([0.2])
     assert metrics["explore/visitation_entropy"].tolist() == [0.0]
+    for _ in range(30):
+        meter.begin(torch.eye(5)[torch.zeros(1, 3, dtype=torch.int64)])
+        assert meter.read()["explore/visitation_entropy"].tolist() == [0.0]
 
 
 def test_steps_are_those_of_all_environments_of_a_run():
