@@ -36,8 +36,8 @@ def keep_freed_memory() -> None:
 def search_rarely() -> None:
     """Search less for objects that nothing but each other knows, and not at all when the process ends.
 
-    What torch, Numba and matplotlib load stays, and a search looks at all of it: at the end for half a second, and for
-    a sixth of the time that loading takes.
+    What torch, Numba and matplotlib load stays, and every search looks at all of it: while they are loaded, when the
+    process ends, and in between.
     """
     gc.set_threshold(_MANY, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)

@@ -31,7 +31,7 @@ class Examiner:
         cells: its runs.
         make_envs: builds a vector env of n copies.
         envs: what it is trained in.
-        computed_by: what evaluations are, as keywords of :func:`entropic_rl.evaluation.evaluate`.
+        computed_by: what computes evaluations, as keywords of :func:`entropic_rl.evaluation.evaluate`.
     """
 
     NO_STATE = ("_run", "_make_envs", "_rules", "_family", "_gammas", "_computed_by")
