@@ -114,30 +114,34 @@ def save_tables(
             np.savez_compressed(cell.directory / "exploration.npz", allow_pickle=False, **tables)
 
 
-def finish(cell: Cell, recorder: Recorder, row: Mapping[str, float], max_entropy: float | None) -> dict[str, Any]:
-    """Draw the figures of a run and write its summary, which is its last row and what it was made with.
+def finish(
+    ended: Sequence[tuple[Cell, Recorder, Mapping[str, float]]], max_entropy: float | None
+) -> list[dict[str, Any]]:
+    """Draw the figures of runs and write their summaries: each is its last row and what it was made with.
 
     Args:
-        cell: what was trained.
-        recorder: of the run; closed afterwards.
-        row: the last one.
+        ended: what was trained, its recorder, which is closed afterwards, and its last row, of each run.
         max_entropy: nats of the uniform policy; None for continuous actions.
     """
-    from entropic_rl.plots import plot_run
+    from entropic_rl.plots import RunFigures
 
-    run, ent_coef = cell.run, getattr(cell.config, "ent_coef", None)  # not every agent of others has one
-    coefficient = "" if ent_coef is None else f", ent_coef {ent_coef}"
-    title = f"{run.env}{coefficient}, seed {run.seed}"
-    plot_run(read_metrics(cell.directory), cell.directory, title=title, max_entropy=max_entropy)
-    result = {
-        **row,
-        "global_step": int(row["global_step"]),
-        "env": run.env,
-        "seed": run.seed,
-        "ent_coef": ent_coef,
-        "success_return": run.success_return,
-        "eval/episodes": run.eval_episodes,
-        "explore/max_entropy": max_entropy,
-    }
-    recorder.finish(result)
-    return result
+    figures = RunFigures(max_entropy)
+    found = []
+    for cell, recorder, row in ended:
+        run, ent_coef = cell.run, getattr(cell.config, "ent_coef", None)  # not every agent of others has one
+        coefficient = "" if ent_coef is None else f", ent_coef {ent_coef}"
+        title = f"{run.env}{coefficient}, seed {run.seed}"
+        figures.draw(read_metrics(cell.directory), cell.directory, title=title)
+        result = {
+            **row,
+            "global_step": int(row["global_step"]),
+            "env": run.env,
+            "seed": run.seed,
+            "ent_coef": ent_coef,
+            "success_return": run.success_return,
+            "eval/episodes": run.eval_episodes,
+            "explore/max_entropy": max_entropy,
+        }
+        recorder.finish(result)
+        found.append(result)
+    return found

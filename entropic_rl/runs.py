@@ -161,7 +161,7 @@ def _summaries(
 ) -> list[dict[str, Any]]:
     """Those of the runs that were not broken, which are ended."""
     ended = [run for i, run in enumerate(zip(cells, recorders, last.rows, strict=True)) if i not in training.broken]
-    found = [finish(*run, max_entropy) for run in ended]
+    found = finish(ended, max_entropy)
     for cell, *_ in ended:
         for old in (FAILED, OFFENDING):  # of before it was mended and resumed
             (cell.directory / old).unlink(missing_ok=True)

@@ -238,7 +238,7 @@ def trained(request, tmp_path_factory):
         for seed in range(N_SEEDS)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("entropic_rl.plots.plot_run", lambda *_, **__: None)  # half of the time
+        patch.setattr("entropic_rl.plots.RunFigures.draw", lambda *_, **__: None)  # half of the time
         summaries = train_cells(PPO, cells)
     policies = [np.load(cell.directory / "exploration.npz")["policy"] for cell in cells]
     exact = [loss_only_fixed_point(rules.mdp, coef, 0.9).policy.numpy() for coef in COEFFICIENTS]

@@ -13,8 +13,8 @@ import pytest
 
 from entropic_rl.compare import figures
 from entropic_rl.compare.figures import pictures
+from entropic_rl.plots import RunFigures
 from entropic_rl.plots import comparison as draw
-from entropic_rl.plots import plot_run
 from entropic_rl.plots.comparison import Series
 from entropic_rl.plots.style import series_look, thousands
 from tests.synthetic import numbers_of, row, section_of, write_plan, write_run
@@ -319,7 +319,7 @@ def test_share_of_runs_that_got_there_rises_to_what_kaplan_and_meier_say(tmp_pat
 
 def test_figures_of_a_run_show_its_curves_and_the_largest_entropy(tmp_path):
     rows = [row(100, 1.0, **{"train/entropy": 0.6}), row(200, 2.0, **{"train/entropy": 0.5, "eval/mean_reward": 3.0})]
-    plot_run(rows, tmp_path, title="CartPole-v1 <&>", max_entropy=math.log(2))
+    RunFigures(math.log(2)).draw(rows, tmp_path, title="CartPole-v1 <&>")
     learning, entropy = (ET.parse(tmp_path / name).getroot() for name in ("learning_curve.svg", "entropy.svg"))
     assert "CartPole-v1 <&>" in texts(learning)
     assert "deterministic evaluation" in texts(learning)
@@ -327,7 +327,7 @@ def test_figures_of_a_run_show_its_curves_and_the_largest_entropy(tmp_path):
 
 
 def test_figures_of_a_run_without_a_finished_episode_are_drawn(tmp_path):
-    plot_run([{"global_step": 100.0}], tmp_path, title="t", max_entropy=None)
+    RunFigures(None).draw([{"global_step": 100.0}], tmp_path, title="t")
     assert "uniform policy" not in texts(ET.parse(tmp_path / "entropy.svg").getroot())
 
 

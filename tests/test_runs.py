@@ -15,7 +15,7 @@ from entropic_rl.devices import load_device
 from entropic_rl.environments import make_vector_env
 from entropic_rl.errors import ConfigError, RunDirectoryError
 from entropic_rl.evaluate_run import evaluate_directory
-from entropic_rl.plots import plot_run
+from entropic_rl.plots import RunFigures
 from entropic_rl.run_directory import check_run_directory, read_json, read_metrics, write_json
 from entropic_rl.runs import train_cells
 from entropic_rl.spaces import action_spec, observation_spec
@@ -377,7 +377,7 @@ def test_directories_that_cannot_take_a_run_are_refused(tmp_path, monkeypatch):
 
 
 def test_figures_of_a_run_without_finished_episodes_are_drawn(tmp_path):
-    plot_run([{"global_step": 10.0, "train/entropy": 0.5}], tmp_path, title="a & b < c", max_entropy=None)
+    RunFigures(None).draw([{"global_step": 10.0, "train/entropy": 0.5}], tmp_path, title="a & b < c")
     assert "a & b < c" in texts(tmp_path / "learning_curve.svg")
 
 
@@ -385,9 +385,21 @@ def test_figures_are_the_same_bytes_each_time(tmp_path):
     rows = [{"global_step": 10.0, "train/entropy": 0.5, "rollout/ep_rew_mean": 3.0}]
     drawn = []
     for _ in range(2):
-        plot_run(rows, tmp_path, title="same", max_entropy=0.7)
+        RunFigures(0.7).draw(rows, tmp_path, title="same")
         drawn.append((tmp_path / "entropy.svg").read_bytes())
     assert drawn[0] == drawn[1]
+
+
+def test_figures_of_a_run_are_the_same_whichever_was_drawn_before(tmp_path):
+    def drawn(figures, rows):
+        figures.draw(rows, tmp_path, title=f"{len(rows)} rows")
+        return [(tmp_path / name).read_bytes() for name in ("learning_curve.svg", "entropy.svg")]
+
+    some = {"global_step": 10.0, "train/entropy": 0.5, "rollout/ep_rew_mean": 3.0, "eval/mean_reward": -1e6}
+    other = {"global_step": 2e5, "train/entropy": 0.1, "rollout/ep_rew_mean": 1e-4}
+    figures = RunFigures(0.7)
+    for rows in ([some, other], [], [other], [some], [some, some | {"global_step": 500.0}]):
+        assert drawn(figures, rows) == drawn(RunFigures(0.7), rows)
 
 
 def test_interrupted_training_keeps_the_policy(tmp_path, monkeypatch):

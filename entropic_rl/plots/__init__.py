@@ -5,10 +5,11 @@ from entropic_rl.plots.environment import plot_environment
 from entropic_rl.plots.estimates import plot_estimate_curves, plot_estimates
 from entropic_rl.plots.flow import plot_flow
 from entropic_rl.plots.robustness import plot_accuracy_curves, plot_attacks
-from entropic_rl.plots.run import plot_run
+from entropic_rl.plots.run import RunFigures
 from entropic_rl.plots.uncertainty import plot_uncertainty
 
 __all__ = [
+    "RunFigures",
     "plot_accuracy_curves",
     "plot_attacks",
     "plot_coefficient_response",
@@ -18,6 +19,5 @@ __all__ = [
     "plot_estimates",
     "plot_flow",
     "plot_reliability",
-    "plot_run",
     "plot_uncertainty",
 ]

@@ -23,10 +23,13 @@ __all__ = [
     "draw_ceiling",
     "draw_level",
     "figure",
+    "literally",
     "log_positions",
     "look",
     "name_ends",
+    "save",
     "series_look",
+    "step_axis",
     "tag",
     "thousands",
 ]
@@ -112,29 +115,40 @@ def figure(
             fig.suptitle(title, fontsize=12, fontweight="bold")
         yield tuple(axes[:n_axes])
         for ax in axes[:n_axes] if steps else ():
-            ax.xaxis.set_major_formatter(thousands)
-            ax.margins(x=0.01)
-            ax.set_xlim(left=0)
+            step_axis(ax)
         _take_literally(fig)
-        if isinstance(path, Path) and path.suffix.lower() == ".png":
-            fig.savefig(path, format="png", dpi=200)
-        else:
-            # Not by savefig: with a layout engine that lays out and draws everything twice.
-            FigureCanvasSVG(fig).print_svg(path, metadata={"Date": None})
+        save(fig, path)
+
+
+def step_axis(axes: Any) -> None:
+    """Make an x axis one of env steps, which are counted from 0."""
+    axes.xaxis.set_major_formatter(thousands)
+    axes.margins(x=0.01)
+    axes.set_xlim(left=0)
+
+
+def save(fig: Figure, path: Path | IO[str]) -> None:
+    """Write a figure as SVG, the same bytes each time, or as PNG if the path ends so."""
+    if isinstance(path, Path) and path.suffix.lower() == ".png":
+        fig.savefig(path, format="png", dpi=200)
+    else:
+        # Not by savefig: with a layout engine that lays out and draws everything twice.
+        FigureCanvasSVG(fig).print_svg(path, metadata={"Date": None})
 
 
 def _take_literally(fig: Figure) -> None:
     """Show ``$`` in names as it is, where matplotlib would read what lies between two of them as mathematics."""
     for text in fig.findobj(Text):
         if "$" in text.get_text():
-            text.set_text(_escaped(text.get_text()))
+            text.set_text(literally(text.get_text()))
     for axis in (axis for axes in fig.axes for axis in (axes.xaxis, axes.yaxis)):
         formatter = axis.get_major_formatter()
         if isinstance(formatter, FuncFormatter):  # of names that were given; those of powers are mathematics
-            axis.set_major_formatter(FuncFormatter(lambda x, i, own=formatter: _escaped(own(x, i))))
+            axis.set_major_formatter(FuncFormatter(lambda x, i, own=formatter: literally(own(x, i))))
 
 
-def _escaped(text: str) -> str:
+def literally(text: str) -> str:
+    """The text so that matplotlib shows it as it is."""
     return text.replace("$", r"\$")
 
 

@@ -99,7 +99,8 @@ def _train(cell: Cell, envs: Any, seed: int, report: Report | None, job_type: st
         model.learn(run.total_timesteps, callback=record, log_interval=None)
         save_tables([cell], meter, [record.tables])
         _save_policy(model, cell.directory)
-        return finish(cell, recorder, record.latest, action.max_entropy)
+        [summary] = finish([(cell, recorder, record.latest)], action.max_entropy)
+        return summary
     except KeyboardInterrupt:  # what was learned so far is kept
         _save_policy(model, cell.directory)
         recorder.close(exit_code=1)

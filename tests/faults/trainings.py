@@ -169,7 +169,7 @@ def _train(order, said):
         os._exit(code)
 
 
-def _draw(rows, directory, **_):
+def _draw(figures, rows, directory, **_):
     """In place of pictures."""
     (directory / "entropy.svg").write_text(f"<svg>{len(rows)}</svg>")
 
@@ -181,7 +181,7 @@ def _serve():
         main([*_WARM.split(), "--run-dir", f"{place}/run"], verb="train")  # imports all that a training imports
     from entropic_rl import plots
 
-    plots.plot_run = _draw
+    plots.RunFigures.draw = _draw
     for line in sys.stdin:
         order = json.loads(line)
         with open(os.path.join(order["cwd"], ".said"), "w+b", buffering=0) as said:
