@@ -5,12 +5,15 @@ A few lines of Python stand for the worker; ``fates.json`` says what becomes of 
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from entropic_rl.compare.execute import Means, execute, pending
 from entropic_rl.compare.grid import make_plan
+from entropic_rl.compare.jobs import Job
+from entropic_rl.compare.pool import run_jobs
 from entropic_rl.errors import UserError
 
 WORKER = """
@@ -216,6 +219,25 @@ def test_interrupted_cells_have_not_failed_and_finished_ones_are_kept(monkeypatc
 
 
 # Accounts
+
+
+def test_workers_that_are_stopped_while_they_tell_are_heard_to_the_end(stand_in, monkeypatch):
+    stand_in("import json, sys\nwhile True: print(json.dumps({'rows': []}))", "-I", "-S")
+    heard = []
+
+    def tell(job, event):
+        heard.append(event)
+        if len(heard) == 3:
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+    for _ in range(20):
+        heard.clear()
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs([Job(tuple(plan_of().cells(OUT)), 0)], 1, job_type="train", tell=tell)
+    for thread in set(threading.enumerate()) - {threading.main_thread()}:
+        thread.join(5)
+    assert threading.active_count() <= before  # and none of them failed, which were a warning
 
 
 def test_session_says_what_was_trained_and_what_it_took():

@@ -129,11 +129,12 @@ def _start(number: int, job: Job, job_type: str, events: Queue[tuple[int, dict[s
 
 
 def _listen(number: int, lines: IO[str], events: Queue[tuple[int, dict[str, Any] | None]]) -> None:
-    for line in lines:
-        try:
-            events.put((number, json.loads(line)))
-        except ValueError:
-            break  # torn: it was killed while it wrote
+    with lines:  # nobody else closes them, as nobody else knows when they have been read
+        for line in lines:
+            try:
+                events.put((number, json.loads(line)))
+            except ValueError:
+                break  # torn: it was killed while it wrote
     events.put((number, None))
 
 
@@ -142,7 +143,7 @@ def _conclude(worker: _Worker) -> Ended:
     code = _await(worker)
     worker.complaints.seek(0)
     lines = [line.rstrip() for line in worker.complaints if line.strip()]
-    _close(worker)
+    worker.complaints.close()
     if code == 0:
         for line in dict.fromkeys(lines):
             print(line, file=sys.stderr)
@@ -168,12 +169,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
         for worker in workers:
             worker.process.kill()
             worker.process.wait()
-            _close(worker)
-
-
-def _close(worker: _Worker) -> None:
-    cast(IO[str], worker.process.stdout).close()
-    worker.complaints.close()
+            worker.complaints.close()
 
 
 def _await(worker: _Worker) -> int:
