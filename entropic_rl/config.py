@@ -194,7 +194,7 @@ class RunConfig:
     diagnose_every: Annotated[
         Count, Doc("gradient steps between two looks at first; long trainings are looked at about 200 times in all")
     ] = 40
-    log_interval: Annotated[Natural, Doc("updates between rows of metrics.jsonl; 0 = about 500 rows in all")] = 0
+    log_interval: Annotated[Natural, Doc("updates between rows of metrics.jsonl; 0 = about 250 rows at most")] = 0
     checkpoint_every: Annotated[Natural, Doc("updates between saved states; 0 = by the clock alone")] = 0
     checkpoint_seconds: Annotated[
         NonNegative, Doc("seconds between saved states, from which --resume goes on; 0 = none by the clock")

@@ -67,10 +67,10 @@ def make_meter(
 
 
 def log_interval(run: RunConfig, steps_per_update: int) -> int:
-    """Updates between records: about 500 in all, and at least one per evaluation."""
+    """Updates between records: about 250 in all at most, and one per evaluation at least."""
     if run.log_interval:
         return run.log_interval
-    interval = math.ceil(run.total_timesteps / steps_per_update / 500)
+    interval = math.ceil(run.total_timesteps / steps_per_update / 250)
     return min(interval, max(1, run.eval_freq // steps_per_update)) if run.eval_freq else interval
 
 

@@ -22,6 +22,7 @@ def meter_cost(agent: str, run: RunConfig, config: Any, n_runs: int, rounds: int
     """
     from entropic_rl.agents import agent_class
     from entropic_rl.cell import Cell
+    from entropic_rl.recording import log_interval
     from entropic_rl.runs import train_cells
 
     def seconds(measured: RunConfig) -> float:
@@ -33,7 +34,8 @@ def meter_cost(agent: str, run: RunConfig, config: Any, n_runs: int, rounds: int
         return clock.between
 
     rollout = config.n_steps * run.n_envs
-    half = max(1, -(-run.total_timesteps // rollout) // 2)
+    interval = log_interval(run, rollout)
+    half = interval * max(1, -(-run.total_timesteps // rollout) // 2 // interval)  # at which both write a row
     bare = replace(run, coverage="off", track=False, tensorboard=False, log_interval=half)
     seconds(run)  # warm
     pairs = [(seconds(bare), seconds(run)) for _ in range(rounds)]
