@@ -124,6 +124,7 @@ def play_episodes(
     length = np.zeros(len(episode), np.int64)
     earned = np.zeros(len(episode))
     results: list[dict[int, tuple[float, int]]] = [{} for _ in range(n_runs)]
+    left = n_runs * episodes
     playing: Any = [seeds[k] for k in episode]  # vector envs take a list, though their type says int
     try:
         masks = MaskReader(env.inner, action)
@@ -139,7 +140,8 @@ def play_episodes(
                 continue
             for index in np.flatnonzero(ended):
                 results[index // n_envs][int(episode[index])] = (float(earned[index]), int(length[index]))
-            if all(result.keys() >= set(range(episodes)) for result in results):
+            left -= int(np.count_nonzero(episode[ended] < episodes))  # beyond them others are waited for
+            if left == 0:
                 break
             episode[ended] += n_envs
             earned[ended], length[ended] = 0.0, 0
