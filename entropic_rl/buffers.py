@@ -211,9 +211,11 @@ class Replay:
         index = (uniform * len(self)).long()
         first = self.n_added - min(self.n_added, self._rows)  # the oldest step that is still here
         step, env = first + index.div(n_envs, rounding_mode="floor"), index % n_envs
-        at = (self._run, step % self._rows, env)
-        reward, last, discount = self._look_ahead(step, env, n_steps, gamma.unsqueeze(1))
-        end = (self._run, last % self._rows, env)
+        at = end = (self._run, step % self._rows, env)
+        reward, discount = self.reward[at], gamma.unsqueeze(1).expand_as(env)
+        if n_steps > 1:
+            reward, last, discount = self._look_ahead(step, env, n_steps, reward, discount)
+            end = (self._run, last % self._rows, env)
         return Batch(
             obs=self._shown(self.obs[at]),
             action=self.action[at],
@@ -232,10 +234,11 @@ class Replay:
     def _shown(self, stored: Tensor) -> Tensor:
         return stored.to(self._dtype) / 255.0 if self._bytes else stored
 
-    def _look_ahead(self, step: Tensor, env: Tensor, n_steps: int, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _look_ahead(
+        self, step: Tensor, env: Tensor, n_steps: int, reward: Tensor, gamma: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Rewards from ``step`` on added up, the last step that was counted, and gamma to their number."""
-        row = step % self._rows
-        reward, last, discount = self.reward[self._run, row, env], step, gamma.expand_as(env)
+        last, discount = step, gamma
         going_on = torch.ones_like(env, dtype=torch.bool)
         for k in range(1, n_steps):
             row = last % self._rows

@@ -107,6 +107,8 @@ class Collector:
 
 def mean_over_steps(history: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Metrics ``[R]`` of several gradient steps as their means, ``[R]`` each, in one reduction."""
+    if len(history) == 1:
+        return history[0]
     stacked = torch.stack([torch.stack(list(metrics.values())) for metrics in history])  # [steps, metrics, R]
     return dict(zip(history[0], stacked.mean(0).unbind(), strict=True))
 

@@ -74,13 +74,13 @@ class FusedSACStep:
         plan, state, work = self._plan, self._state(), self._work
         transitions, numbers = _transitions(batch, noise), self._numbers(c)
         n_runs, n_parts = len(state.frozen), work.actor.shape[1]
-        for network, gradients, step in (
-            ("critics", critic_gradients, step_critics),
-            ("policy", actor_gradients, step_actors),
+        for network, gradients, step, n_rows in (
+            ("critics", critic_gradients, step_critics, n_runs * plan.n_critics),
+            ("policy", actor_gradients, step_actors, n_runs),
         ):
             before = state.frozen.copy()
             on_threads(partial(gradients, plan, state, transitions, numbers, work), n_runs * n_parts)
-            on_threads(partial(step, plan, state, numbers, work), n_runs)
+            on_threads(partial(step, plan, state, numbers, work), n_rows)
             for run in np.flatnonzero(state.frozen & ~before).tolist():
                 self._health.freeze(run, self._health.n_steps)
             self._health.look(network, inputs)
@@ -152,5 +152,6 @@ def _work(policy: ActorCritic, critics: Critics, n_parts: int) -> Work:
     return Work(
         actor=np.empty((n_runs, n_parts, n_params), np.float32),
         critic=np.empty((n_runs, critics.n_critics, n_parts, critics.params.values.shape[1]), np.float32),
+        totals=np.empty((n_runs, critics.n_critics, n_parts)),
         metrics=np.empty((n_runs, n_parts, len(METRICS))),
     )

@@ -100,11 +100,13 @@ class Work(NamedTuple):
     Attributes:
         actor: ``[R, N, P]`` gradients.
         critic: ``[R, K, N, P]``.
+        totals: ``[R, K, N]``, their sums.
         metrics: ``[R, N, M]``, whose sums over parts are means over the batch.
     """
 
     actor: Floats
     critic: Floats
+    totals: Floats64
     metrics: Floats64
 
 

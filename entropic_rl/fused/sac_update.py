@@ -50,25 +50,19 @@ def critic_gradients(
             work.metrics[run, part, _CRITIC_LOSS] += loss
             grads[:] = np.float32(0.0)
             backward(plan.critic, params, units, slopes, scratch.back, grads)
+            work.totals[run, k, part] = _total(grads)
 
 
 @compiled
 def step_critics(plan: Plan, state: State, numbers: Numbers, work: Work, start: int, stop: int) -> None:
-    """Step the critics of the runs ``start`` to ``stop`` whose gradients are finite; freeze the others."""
-    for run in range(start, stop):
-        total = 0.0
-        for k in range(plan.n_critics):
-            total += _add_up(work.critic[run, k])
+    """Step the critics ``start`` to ``stop`` of all runs; those of a run whose gradients are not finite are frozen."""
+    for row in range(start, stop):
+        run, k = row // plan.n_critics, row % plan.n_critics
+        total = work.totals[run].sum()
         state.frozen[run] = state.frozen[run] or not math.isfinite(total)
         if not state.frozen[run]:
-            for k in range(plan.n_critics):
-                step(
-                    plan.rule,
-                    state.critic,
-                    run * plan.n_critics + k,
-                    numbers.learning_rate[run],
-                    work.critic[run, k, 0],
-                )
+            _add_up(work.critic[run, k])
+            step(plan.rule, state.critic, row, numbers.learning_rate[run], work.critic[run, k, 0])
 
 
 @compiled
@@ -105,7 +99,8 @@ def actor_gradients(
 def step_actors(plan: Plan, state: State, numbers: Numbers, work: Work, start: int, stop: int) -> None:
     """The same of actors."""
     for run in range(start, stop):
-        total = _add_up(work.actor[run])
+        _add_up(work.actor[run])
+        total = _total(work.actor[run, 0])
         state.frozen[run] = state.frozen[run] or not math.isfinite(total)
         if not state.frozen[run]:
             step(plan.rule, state.actor, run, numbers.learning_rate[run], work.actor[run, 0])
@@ -201,13 +196,18 @@ def _fill(units: Floats, columns: Floats, first: int) -> None:
 
 
 @compiled
-def _add_up(grads: Floats) -> float:
-    """Add all parts' gradients ``[N, P]`` to the first; returns the sum of all numbers."""
-    total, first = np.float32(0.0), grads[0]
+def _add_up(grads: Floats) -> None:
+    """Add all parts' gradients ``[N, P]`` to the first."""
+    first = grads[0]
     for part in range(1, len(grads)):
         other = grads[part]
         for i in range(len(first)):
             first[i] += other[i]
-    for i in range(len(first)):
-        total += first[i]
+
+
+@compiled
+def _total(grads: Floats) -> float:
+    total = np.float32(0.0)
+    for i in range(len(grads)):
+        total += grads[i]
     return float(total)
