@@ -61,7 +61,7 @@ class SAC:
     """
 
     Config = SACConfig
-    MACHINE_CODE = "critic_gradients"
+    MACHINE_CODE = "step_networks"
     ranks = ALONE
 
     def __init__(

@@ -1,11 +1,14 @@
 """Who has the cores while machine code works."""
 
 import threading
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
-from entropic_rl.fused.threads import on_threads, torch_on_one_thread
+from entropic_rl.fused.compilation import compiled, fetch_add
+from entropic_rl.fused.threads import _threads, on_threads, together, torch_on_one_thread
 
 
 @pytest.fixture
@@ -31,3 +34,36 @@ def test_all_pieces_are_worked_on_once(two_threads):
     done = []
     on_threads(lambda first, last: done.extend(range(first, last)), 7)
     assert sorted(done) == list(range(7))
+
+
+def test_work_is_done_although_nobody_is_free_to_help(two_threads):
+    leave, calls = threading.Event(), []
+    with torch_on_one_thread():
+        _threads(1).submit(leave.wait)  # whoever would help
+        together(lambda: calls.append("here"), 2)
+    leave.set()
+    assert calls == ["here"]
+
+
+def test_an_error_of_a_helper_is_told(two_threads):
+    begun, caller = threading.Barrier(2, timeout=30), threading.get_ident()
+
+    def work():
+        begun.wait()
+        if threading.get_ident() != caller:
+            raise KeyError
+
+    with torch_on_one_thread(), pytest.raises(KeyError):
+        together(work, 2)
+
+
+def test_integers_that_threads_add_to_lose_nothing(two_threads):
+    total = np.zeros(2, np.int64)
+    together(partial(_add, total, 100_000), 2)
+    assert total.tolist() == [0, 200_000]
+
+
+@compiled
+def _add(total, n):
+    for _ in range(n):
+        fetch_add(total, 1, 1)

@@ -11,7 +11,7 @@ from entropic_rl.fused.compilation import cache_directory, is_compiled
 # What an agent learns by -> a training that makes it: of a rollout, of a gradient step.
 _TRAININGS = {
     "update_runs": "ppo --env CartPole-v1 --n-steps 32 --total-timesteps 32",
-    "critic_gradients": "sac --env Pendulum-v1 --learning-starts 1 --total-timesteps 2",
+    "step_networks": "sac --env Pendulum-v1 --learning-starts 1 --total-timesteps 2",
 }
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "compiled",
     "compiled_as_written",
     "compiled_exactly",
+    "fetch_add",
     "floats64_at",
     "floats_at",
     "from_bits",
@@ -106,6 +107,19 @@ def from_bits(typing_context: Any, bits: Any) -> Any:
     return types.float64(types.int64), lambda context, builder, signature, args: builder.bitcast(
         args[0], ir.DoubleType()
     )
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fetch_add(typing_context: Any, numbers: Any, i: Any, n: Any) -> Any:
+    """Add ``n`` to an integer that other threads add to, too; what it was before. All that they wrote until then is
+    seen.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.atomic_rmw("add", builder.gep(array.data, [args[1]]), args[2], "seq_cst")
+
+    return types.int64(numbers, types.int64, types.int64), generate
 
 
 @cache

@@ -14,10 +14,10 @@ from entropic_rl.buffers import Batch
 from entropic_rl.critics import Critics
 from entropic_rl.entropy_term import EntropyTerm
 from entropic_rl.errors import ConfigError
-from entropic_rl.fused.sac_plan import METRICS, Numbers, Plan, State, Transitions, Work, part_width
-from entropic_rl.fused.sac_update import actor_gradients, critic_gradients, follow, step_actors, step_critics
+from entropic_rl.fused.sac_plan import METRICS, N_PHASES, NETWORKS, Numbers, Plan, State, Transitions, Work, part_width
+from entropic_rl.fused.sac_update import step_networks
 from entropic_rl.fused.tables import array, layer_table, policy_table, rows_of, rule_of, unfit
-from entropic_rl.fused.threads import on_threads
+from entropic_rl.fused.threads import together
 from entropic_rl.health import Health
 from entropic_rl.optimizers import Adam
 from entropic_rl.policies import ActorCritic
@@ -74,17 +74,15 @@ class FusedSACStep:
         plan, state, work = self._plan, self._state(), self._work
         transitions, numbers = _transitions(batch, noise), self._numbers(c)
         n_runs, n_parts = len(state.frozen), work.actor.shape[1]
-        for network, gradients, step, n_rows in (
-            ("critics", critic_gradients, step_critics, n_runs * plan.n_critics),
-            ("policy", actor_gradients, step_actors, n_runs),
-        ):
-            before = state.frozen.copy()
-            on_threads(partial(gradients, plan, state, transitions, numbers, work), n_runs * n_parts)
-            on_threads(partial(step, plan, state, numbers, work), n_rows)
-            for run in np.flatnonzero(state.frozen & ~before).tolist():
+        work.claimed[:], work.done[:], work.broken[:] = 0, 0, -1
+        together(partial(step_networks, plan, state, transitions, numbers, work), n_runs * n_parts)
+        for number, network in enumerate(NETWORKS):
+            for run in np.flatnonzero(work.broken == number).tolist():
                 self._health.freeze(run, self._health.n_steps)
             self._health.look(network, inputs)
-        on_threads(partial(follow, plan, state, numbers), n_runs)
+        for run in np.flatnonzero(work.broken >= 0).tolist():  # of the others they have followed
+            rows = slice(run * plan.n_critics, (run + 1) * plan.n_critics)
+            state.target[rows] += numbers.tau[run] * (state.critic.params[rows] - state.target[rows])
         totals = torch.from_numpy(work.metrics.sum(1)).to(noise.dtype)
         return dict(zip(METRICS, totals.unbind(1), strict=True))
 
@@ -154,4 +152,7 @@ def _work(policy: ActorCritic, critics: Critics, n_parts: int) -> Work:
         critic=np.empty((n_runs, critics.n_critics, n_parts, critics.params.values.shape[1]), np.float32),
         totals=np.empty((n_runs, critics.n_critics, n_parts)),
         metrics=np.empty((n_runs, n_parts, len(METRICS))),
+        broken=np.empty(n_runs, np.int64),
+        claimed=np.empty(N_PHASES, np.int64),
+        done=np.empty(N_PHASES, np.int64),
     )

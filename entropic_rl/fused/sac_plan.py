@@ -11,9 +11,23 @@ from entropic_rl.fused.plan import TILE
 from entropic_rl.fused.squashed import Squashed, make_squashed
 from entropic_rl.fused.stepping import Rows, Rule
 
-__all__ = ["METRICS", "Numbers", "Plan", "Scratch", "State", "Transitions", "Work", "make_scratch", "part_width"]
+__all__ = [
+    "METRICS",
+    "NETWORKS",
+    "N_PHASES",
+    "Numbers",
+    "Plan",
+    "Scratch",
+    "State",
+    "Transitions",
+    "Work",
+    "make_scratch",
+    "part_width",
+]
 
 METRICS = ("train/critic_loss", "train/actor_loss", "train/entropy")
+NETWORKS = ("critics", "policy")
+N_PHASES = 5  # gradients of the critics, their step, gradients of the actor, its step, targets
 _LEAST = 16  # samples of a part, or a processor's vectors are not filled
 
 
@@ -102,12 +116,17 @@ class Work(NamedTuple):
         critic: ``[R, K, N, P]``.
         totals: ``[R, K, N]``, their sums.
         metrics: ``[R, N, M]``, whose sums over parts are means over the batch.
+        broken: ``[R]``, -1, or index into ``NETWORKS`` of what froze the run in this step.
+        claimed, done: ``[N_PHASES]``, pieces of work that somebody has begun with, and ended.
     """
 
     actor: Floats
     critic: Floats
     totals: Floats64
     metrics: Floats64
+    broken: Integers
+    claimed: Integers
+    done: Integers
 
 
 class Scratch(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["on_threads", "torch_on_one_thread"]
+__all__ = ["on_threads", "together", "torch_on_one_thread"]
 
 _granted: ContextVar[int] = ContextVar("threads of machine code")
 
@@ -39,8 +39,7 @@ def on_threads(function: Callable[[int, int], Any], n: int) -> None:
 
     The calling thread is one of them; whoever is free takes the next piece.
     """
-    n_threads = min(_granted.get(torch.get_num_threads()), n)
-    if n_threads == 1:
+    if _n_threads(n) == 1:
         function(0, n)
         return
     left = iter(range(n))
@@ -49,10 +48,23 @@ def on_threads(function: Callable[[int, int], Any], n: int) -> None:
         for i in left:
             function(i, i + 1)
 
-    helpers = [_threads(n_threads - 1).submit(work) for _ in range(n_threads - 1)]
-    work()
+    together(work, n)
+
+
+def together(function: Callable[[], Any], n: int) -> None:
+    """Call ``function()``, which does n pieces of work or what others leave of them, on as many threads as torch has,
+    or had before :func:`torch_on_one_thread`; the calling one is among them.
+    """
+    n_helpers = _n_threads(n) - 1
+    helpers = [_threads(n_helpers).submit(function) for _ in range(n_helpers)]
+    function()
     for helper in helpers:
-        helper.result()
+        if not helper.cancel():  # it has begun
+            helper.result()
+
+
+def _n_threads(n: int) -> int:
+    return min(_granted.get(torch.get_num_threads()), n)
 
 
 @cache
