@@ -17,8 +17,8 @@ __all__ = ["RunFigures"]
 class RunFigures:
     """Draws ``learning_curve.svg`` and ``entropy.svg`` of runs, one run after the other.
 
-    Each is a sheet that is laid out once, on which only curves, ticks and title are a run's own: a third of the work,
-    and the frame is at the same place in all of them.
+    Each is a sheet that is laid out once, on which only curves, ticks and title are a run's own: laying out is most of
+    the work, and the frame is at the same place in all of them.
 
     Args:
         max_entropy: nats of the uniform policy, drawn as the ceiling; None for continuous actions.
