@@ -39,7 +39,7 @@ def test_all_pieces_are_worked_on_once(two_threads):
 def test_work_is_done_although_nobody_is_free_to_help(two_threads):
     leave, calls = threading.Event(), []
     with torch_on_one_thread():
-        _threads(1).submit(leave.wait)  # whoever would help
+        _threads(1).submit(leave.wait, 30)  # whoever would help
         together(lambda: calls.append("here"), 2)
     leave.set()
     assert calls == ["here"]

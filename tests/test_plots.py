@@ -152,11 +152,14 @@ def test_heat_maps_of_any_number_and_shape_are_drawn(n, shape):
 
 @pytest.mark.parametrize("visits", [[[1.0, 0.0]], [[1.0, 1.0]], [[1e-9, 1.0]]])
 def test_heat_map_of_few_or_equal_visits_is_drawn(visits):
-    drawn(draw.plot_heat_maps, [("a", np.array(visits)), ("b", np.zeros((1, 2)))], label="share")
+    root = drawn(draw.plot_heat_maps, [("a", np.array(visits)), ("b", np.zeros((1, 2)))], label="share")
+    assert len(list(root.iter(SVG + "image"))) >= 2
 
 
 def test_heat_map_without_any_visit_is_drawn():
-    drawn(draw.plot_heat_maps, [("a", np.zeros((2, 2)))], label="share")
+    root = drawn(draw.plot_heat_maps, [("a", np.zeros((2, 2)))], label="share")
+    assert len(list(root.iter(SVG + "image"))) >= 1
+    assert "a" in texts(root)
 
 
 def test_policies_without_exact_ones_are_drawn():
