@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from entropic_rl import cli, snapshots
@@ -74,8 +74,15 @@ def check_equal(config, *, n_updates=10, spread=0.0, **options):
             )
     learned = everything(fused)
     for name, values in everything(reference).items():
-        torch.testing.assert_close(learned[name], values, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: name + text)
+        found = values.where(rounded(learned, name), learned[name]) if name in NETWORKS else learned[name]
+        torch.testing.assert_close(found, values, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: name + text)
         assert name not in NETWORKS or ((values - begun[name]).abs().amax(1) > 5e-5).all()  # every run has moved
+
+
+def rounded(learned, name):
+    """Which parameters have gradients of no more than rounding, which Adam makes steps of nearly a learning rate of."""
+    root = learned[f"{'actor' if name == 'actor' else 'critics'}.exp_avg_sq"].sqrt()
+    return (root > 0.0) & (root < 1e-7)
 
 
 OPTIONS = [
@@ -114,6 +121,7 @@ def test_policies_at_the_bounds_of_their_deviations_and_actions():
 
 
 @settings(max_examples=15, deadline=None)
+@example(widths=[20, 66, 48], batch_size=3, size=35, n_actions=1)  # one gradient is 1e-8
 @given(
     widths=st.lists(st.integers(1, 70), max_size=3),
     batch_size=st.integers(1, 300),
