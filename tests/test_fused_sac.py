@@ -80,9 +80,9 @@ def check_equal(config, *, n_updates=10, spread=0.0, **options):
 
 
 def rounded(learned, name):
-    """Which parameters have gradients of no more than rounding, which Adam makes steps of nearly a learning rate of."""
+    """Which parameters have gradients so small that rounding is seen in them, which Adam magnifies."""
     root = learned[f"{'actor' if name == 'actor' else 'critics'}.exp_avg_sq"].sqrt()
-    return (root > 0.0) & (root < 1e-7)
+    return (root > 0.0) & (root < 1e-6)
 
 
 OPTIONS = [
@@ -130,7 +130,7 @@ def test_policies_at_the_bounds_of_their_deviations_and_actions():
 )
 def test_no_size_is_special(widths, batch_size, size, n_actions):
     config = sac(net_arch=tuple(widths), batch_size=batch_size)
-    check_equal(config, n_updates=2, seeds=(0,), size=size, n_actions=n_actions)
+    check_equal(config, n_updates=1, seeds=(0,), size=size, n_actions=n_actions)
 
 
 def learned(runs, *, threads=1):
