@@ -259,7 +259,7 @@ def test_limit_counts_from_each_copys_own_start():
 
 
 @every_case
-@settings(max_examples=8, deadline=None, derandomize=True, database=None)
+@settings(max_examples=8)
 @given(
     history=st.lists(st.sampled_from(["step", "end", "reset"]), max_size=12),
     seed=st.integers(0, 2**63),

@@ -52,7 +52,7 @@ def histories(draw):
 
 
 @given(histories(), st.integers(1, 5), st.sampled_from([None, -1.0, 0.0, 1.5]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_statistics_are_those_of_a_loop_over_environments(history, window, success_return):
     n_runs, n_envs, steps = history
     episodes = Episodes(n_runs, n_envs, window=window, success_return=success_return)

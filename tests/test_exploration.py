@@ -130,7 +130,7 @@ def test_grid_over_all_integers_of_a_type_goes_from_the_first_to_the_last(dtype)
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_cell_of_a_grid_has_one_number(n_dims, bins, data):
     edges = [data.draw(st.tuples(st.floats(-9, 9, width=32), st.floats(1, 9, width=32))) for _ in range(n_dims)]
     low, width = np.array(edges).T

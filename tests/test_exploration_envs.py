@@ -585,7 +585,7 @@ def cell_of(x, y):
     return math.floor(y), math.floor(x)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60)
 @given(
     stride=st.sampled_from([0.001, 0.25, 0.4, 0.9]),
     actions=st.lists(st.tuples(*[st.floats(-3.0, 3.0, width=32)] * 2), min_size=1, max_size=40),
@@ -605,7 +605,7 @@ def test_point_is_always_in_a_free_cell_and_crosses_no_wall(stride, actions, rep
         assert rules.observe(state)[0].numpy() in rules.observation_space
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), stride=st.floats(0.05, 0.9))
 def test_way_to_the_goal_leads_through_the_far_corridor(seed, stride):
     env = batch(PointMaze, 50, seed=seed, stride=stride, validate=False)

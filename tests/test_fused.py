@@ -177,7 +177,7 @@ def test_each_run_has_its_own_coefficient():
     check_equal(ppo(), ent_coefs=[0.0, 0.05, "linear:0.5:0"])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     widths=st.lists(st.integers(1, 70), max_size=3),
     n=st.integers(2, 300),

@@ -76,7 +76,7 @@ def check_equal(config, *, n_updates=10, spread=0.0, **options):
     for name, values in everything(reference).items():
         found = values.where(rounded(learned, name), learned[name]) if name in NETWORKS else learned[name]
         torch.testing.assert_close(found, values, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: name + text)
-        assert name not in NETWORKS or ((values - begun[name]).abs().amax(1) > 5e-5).all()  # every run has moved
+        assert name not in NETWORKS or ((values - begun[name]).abs().amax(1) > 2e-5).all()  # every run has moved
 
 
 def rounded(learned, name):
@@ -120,7 +120,7 @@ def test_policies_at_the_bounds_of_their_deviations_and_actions():
     check_equal(sac(net_arch=(24,)), spread=2.0)  # log stds beyond both bounds, |u| up to some hundred
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @example(widths=[20, 66, 48], batch_size=3, size=35, n_actions=1)  # one gradient is 1e-8
 @given(
     widths=st.lists(st.integers(1, 70), max_size=3),

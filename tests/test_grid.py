@@ -93,7 +93,7 @@ SCHEDULES = st.builds("{}:{}:{}".format, st.sampled_from(["linear", "cosine", "e
 
 
 @given(st.lists(NUMBERS | SCHEDULES, min_size=1, max_size=8, unique_by=label), st.integers(1, 4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_directories_differ_and_are_plain_names(coefficients, n_seeds):
     found = names(plan_of(ent_coef=coefficients, n_seeds=n_seeds))
     assert len(set(found)) == len(coefficients) * n_seeds
@@ -305,7 +305,6 @@ def test_values_are_labelled_as_people_write_them(value, text):
 
 
 @given(NUMBERS | SCHEDULES)
-@settings(deadline=None)
 def test_label_reads_back_as_the_same_value(value):
     assert Schedule.parse(label(value)) == Schedule.parse(value)
 

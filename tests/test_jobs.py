@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from entropic_rl.agents.config import AGENT_CONFIGS, A2CConfig, PPOConfig
@@ -132,7 +131,6 @@ STRUCTURES = st.sampled_from(
     st.integers(1, 6),
     st.integers(1, 12),
 )
-@hypothesis_settings(deadline=None)
 def test_every_cell_is_in_exactly_one_job_that_fits(kinds, parallel, n_workers, room):
     cells = [cell(i, agent, config) for i, (agent, config) in enumerate(kinds)]
     jobs = jobs_of(cells, parallel=parallel, n_workers=n_workers, memory=room * n_workers)

@@ -50,7 +50,7 @@ def test_number_is_a_constant(number):
     assert Schedule.parse(number) == Schedule("constant", float(number), float(number))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100)
 @given(st.sampled_from(["linear", "cosine", "exponential"]), *[st.floats(1e-6, 1e3)] * 2, st.floats(-1.0, 3.0))
 def test_value_stays_between_start_and_end_at_any_progress(kind, start, end, progress):
     value = Schedule(kind, start, end).at(progress)

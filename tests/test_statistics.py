@@ -35,7 +35,7 @@ from entropic_rl.compare.statistics import (
 nan, inf = math.nan, math.inf
 RLIABLE = {iqm: metrics.aggregate_iqm, mean: metrics.aggregate_mean, median: metrics.aggregate_median}
 sizes = pytest.mark.parametrize("size", [(1, 1), (2, 1), (3, 1), (7, 1), (8, 1), (1, 4), (5, 3), (10, 26)], ids=str)
-holds_for_all = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+holds_for_all = settings(max_examples=60)
 whole_numbers = st.lists(st.integers(-4, 4), min_size=1, max_size=9)
 event_times = st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=12)
 

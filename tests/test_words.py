@@ -11,7 +11,7 @@ from entropic_rl.compare.statistics import Estimate
 from entropic_rl.compare.words import duration, enumeration, first_few, interval, memory, number, p_value, steps
 
 nan, inf = math.nan, math.inf
-holds_for_all = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+holds_for_all = settings(max_examples=300)
 
 
 def read(text):
