@@ -10,6 +10,7 @@ import torch
 pytest.importorskip("numba")
 from entropic_rl import streams
 from entropic_rl.fused import compilation, elementary
+from entropic_rl.fused.blocks import turn_over
 from entropic_rl.fused.compilation import compiled
 from entropic_rl.fused.products import product, product_with_turned
 from entropic_rl.fused.random import draw_words, order_words
@@ -83,6 +84,17 @@ def test_products_of_any_size_are_right(size, turned, transposed, add):
     expected = a.astype(np.float64) @ (b.T if turned else b) + (before[1:-1] if add else 0.0)
     np.testing.assert_allclose(around[1:-1], expected, rtol=0.0, atol=3e-6 * max(k, 1))
     np.testing.assert_array_equal(around[[0, -1]], before[[0, -1]])
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 18])
+@pytest.mark.parametrize("n", [1, 3, 8, 13, 16])
+def test_turning_over_reads_and_writes_no_more_than_there_is(n, k):
+    numbers = np.random.default_rng(0).standard_normal(n * k + 2).astype(np.float32)
+    a, around = numbers[1:-1].reshape(n, k), np.full((k + 2, n + 3), np.nan, np.float32)
+    turn_over(around[1:-1], a)
+    np.testing.assert_array_equal(around[1:-1, :n], a.T)
+    assert np.isnan(around[[0, -1]]).all()
+    assert np.isnan(around[:, n:]).all()
 
 
 def test_a_number_that_is_not_one_stays_in_its_row_and_column():

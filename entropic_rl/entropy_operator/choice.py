@@ -14,6 +14,8 @@ from entropic_rl.entropy_operator.transforms import transformed
 
 __all__ = ["Choice", "log_prob_and_entropy"]
 
+_INT64 = torch.int64
+
 
 class Choice(NamedTuple):
     """What :func:`log_prob_and_entropy` says of rows of logits.
@@ -55,16 +57,17 @@ def log_prob_and_entropy(
     """
     if not 0.0 < temperature < math.inf:
         raise ValueError(f"temperature must be a positive number, got {temperature}")
-    if mask is not None or logits.ndim == 0 or logits.shape[-1] == 0:
+    shape = logits.shape
+    if mask is not None or not shape or not shape[-1]:
         mask = check_mask(logits, mask)
     if not logits.is_floating_point():
         raise ValueError(f"logits must be of a floating point format, got {logits.dtype}")
-    if index.shape != logits.shape[:-1] or index.dtype != torch.int64:
+    if index.shape != shape[:-1] or index.dtype != _INT64:
         raise ValueError(
-            f"index must be int64 of shape {tuple(logits.shape[:-1])} for logits {tuple(logits.shape)}, got "
+            f"index must be int64 of shape {tuple(shape[:-1])} for logits {tuple(shape)}, got "
             f"{index.dtype} of shape {tuple(index.shape)}"
         )
-    return Choice(*apply(logits, index, mask, float(temperature)))
+    return Choice._make(apply(logits, index, mask, float(temperature)))
 
 
 def apply(
@@ -78,7 +81,7 @@ def apply(
             return transformed(logits, index, mask, temperature)
         return library.choice(logits, index, mask, temperature)[:3]
     if logits.requires_grad and torch.is_grad_enabled():
-        return _apply(logits, index, mask, temperature)
+        return _apply(logits, (index, mask, temperature))
     return library.run(logits, index, mask, temperature)[:3]
 
 
@@ -97,25 +100,25 @@ class _Choice(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, index: Tensor | None, mask: Tensor | None, temperature: float
+        ctx: Any, logits: Tensor, rest: tuple[Tensor | None, Tensor | None, float]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        log_prob, entropy, log_partition, stats = library.run(logits, index, mask, temperature)
+        index, mask, ctx.temperature = rest
+        log_prob, entropy, log_partition, stats = library.run(logits, *rest)
         ctx.save_for_backward(logits, index, mask, stats)
-        ctx.temperature = temperature
         ctx.set_materialize_grads(False)
         return log_prob, entropy, log_partition
 
     @staticmethod
-    def backward(ctx: Any, *by: Tensor | None) -> tuple[Tensor, None, None, None]:
+    def backward(
+        ctx: Any, by_log_prob: Tensor | None, by_entropy: Tensor | None, by_log_partition: Tensor | None
+    ) -> tuple[Tensor, None]:
         logits, index, mask, stats = ctx.saved_tensors
-        by_log_prob = None if index is None else by[0]
+        by = None if index is None else by_log_prob, by_entropy, by_log_partition
         if torch.is_grad_enabled():  # a second derivative is wanted
             mask = None if mask is None else mask.expand(logits.shape)
             stats = stats.view(3, *logits.shape[:-1])
-            grad = library.choice_backward(by_log_prob, by[1], by[2], logits, index, mask, ctx.temperature, stats)
-        else:
-            grad = library.run_backward((by_log_prob, by[1], by[2]), logits, index, mask, ctx.temperature, stats)
-        return grad, None, None, None
+            return library.choice_backward(*by, logits, index, mask, ctx.temperature, stats), None
+        return library.run_backward(by, logits, index, mask, ctx.temperature, stats), None
 
 
 # Function.apply would look for function transforms once more, which takes a third of the time of a small call.

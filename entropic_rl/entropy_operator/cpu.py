@@ -19,7 +19,8 @@ from entropic_rl.entropy_operator.formulas import By, bad_class, staged
 __all__ = ["backward", "forward", "has_machine_code", "kernels"]
 
 _PART = 2**16  # elements that a thread is worth
-_empty = partial(torch.empty, dtype=torch.float32, device="cpu")  # whatever the defaults are
+_FLOAT32, _INT64 = torch.float32, torch.int64
+_empty = partial(torch.empty, dtype=_FLOAT32, device=torch.device("cpu"))  # whatever the defaults are
 _BLOCK = 2**15  # elements brought into another format at a time, few enough for torch to take one thread
 
 
@@ -52,26 +53,29 @@ def forward(
     Raises:
         ValueError: an index is no class.
     """
-    *lead, n_classes = logits.shape
-    shape: Any = lead if len(lead) != 1 else lead[0]  # torch reads numbers faster than lists of them
-    entropy, log_partition = _empty(shape), _empty(shape)
-    log_prob = torch.zeros_like(entropy) if index is None else _empty(shape)
-    n = entropy.numel()
+    shape = logits.shape
+    n_classes = shape[-1]
+    n = logits.numel() // n_classes
+    entropy = _empty(n if len(shape) == 2 else shape[:-1])  # torch reads a number faster than a list of them
+    log_partition = torch.empty_like(entropy)
+    log_prob = torch.zeros_like(entropy) if index is None else torch.empty_like(entropy)
     stats = _empty(3 * n, dtype=torch.float64)
     classes = None if index is None else _addressable(index, n)
-    index_at, compute = 0 if classes is None else classes.data_ptr(), kernels().forward
-    found = (log_prob.data_ptr(), entropy.data_ptr(), log_partition.data_ptr(), stats.data_ptr())
-    if _lies_ready(logits, mask) and logits.numel() < 2 * _PART:
-        bad = compute(logits.data_ptr(), 0, index_at, n, n_classes, temperature, *found, 0, n)
+    index_at = 0 if classes is None else classes.data_ptr()
+    compute, found = kernels().forward, (log_prob.data_ptr(), entropy.data_ptr(), log_partition.data_ptr())
+    rest = (index_at, n, n_classes, temperature, stats.data_ptr(), *found)
+    if _is_small(logits) and _lies_ready(logits, mask):
+        bad = compute(logits.data_ptr(), 0, 0, n, *rest)
     else:
-
-        def fill(block: Tensor, base: int, start: int, stop: int) -> int:
-            return compute(block.data_ptr(), base, index_at, n, n_classes, temperature, *found, start, stop)
-
-        bad = _in_parts(fill, logits, mask, n)
+        bad = _in_parts(partial(_say, compute, rest), logits, mask, n)
     if bad >= 0 and classes is not None:
         raise bad_class(classes, bad, n_classes)
     return log_prob, entropy, log_partition, stats
+
+
+def _say(compute: Any, rest: tuple[float, ...], block: Tensor, base: int, start: int, stop: int) -> int:
+    bad: int = compute(block.data_ptr(), base, start, stop, *rest)
+    return bad
 
 
 def backward(
@@ -80,54 +84,57 @@ def backward(
     """The gradient ``[..., K]``, given those by the results, ``[...]`` each."""
     n_classes = logits.shape[-1]
     n = logits.numel() // n_classes
-    kept: list[Tensor | None] = []
-    given: list[int] = []
-    for g in by:
-        row = None if g is None else _by_row(g)
-        kept.append(row)  # as long as its address is used
-        given += (0, 0) if row is None else (row.data_ptr(), row.stride(0))
     classes, stats = None if index is None else _addressable(index, n), stats.contiguous()
-    index_at, stats_at = 0 if classes is None else classes.data_ptr(), stats.data_ptr()
-    compute, is_ready = kernels().backward, _lies_ready(logits, mask)
-    if is_ready and logits.numel() < 2 * _PART:
+    index_at = 0 if classes is None else classes.data_ptr()
+    a, b, c = _by_row(by[0]), _by_row(by[1]), _by_row(by[2])  # kept as long as their addresses are used
+    compute, given = kernels().backward, (a[1], a[2], b[1], b[2], c[1], c[2])
+    rest = (index_at, n, n_classes, temperature, stats.data_ptr(), *given)
+    if _is_small(logits) and _lies_ready(logits, mask):
         grad = torch.empty_like(logits)
-        compute(
-            logits.data_ptr(), 0, index_at, n, n_classes, temperature, stats_at, *given, grad.data_ptr(), 0, 0, n
-        )  # fmt: skip
-        return grad
-    grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
-    is_float32 = grad.dtype == torch.float32
-
-    def fill(block: Tensor, base: int, start: int, stop: int) -> int:
-        found = grad if is_float32 else torch.empty_like(block)
-        tensors = (block.data_ptr(), base, index_at, n, n_classes, temperature, stats_at, *given, found.data_ptr())
-        compute(*tensors, 0 if is_float32 else base, start, stop)
-        if not is_float32:
-            grad.view(n, n_classes)[start:stop] = found
-        return -1
-
-    _in_parts(fill, logits, mask, n)
+        compute(logits.data_ptr(), 0, grad.data_ptr(), 0, 0, n, *rest)
+    else:
+        grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        _in_parts(partial(_slope, compute, rest, grad.view(n, n_classes)), logits, mask, n)
     return grad
+
+
+def _slope(compute: Any, rest: tuple[float, ...], grad: Tensor, block: Tensor, base: int, start: int, stop: int) -> int:
+    is_float32 = grad.dtype == torch.float32
+    found = grad if is_float32 else torch.empty_like(block)
+    compute(block.data_ptr(), base, found.data_ptr(), 0 if is_float32 else base, start, stop, *rest)
+    if not is_float32:
+        grad[start:stop] = found
+    return -1
+
+
+def _is_small(logits: Tensor) -> bool:
+    """Whether one thread takes all of them at once."""
+    return logits.numel() < 2 * _PART
 
 
 def _lies_ready(logits: Tensor, mask: Tensor | None) -> bool:
     """Whether logits are taken as they lie in memory."""
-    return mask is None and logits.dtype == torch.float32 and logits.is_contiguous()
+    return mask is None and logits.dtype == _FLOAT32 and logits.is_contiguous()
 
 
 def _addressable(index: Tensor, n: int) -> Tensor:
     """``[N]`` of int64 on the CPU; what is read by address has to be what it is taken for."""
-    if index.dtype != torch.int64 or not index.is_cpu or index.numel() != n:
+    if index.dtype != _INT64 or not index.is_cpu or index.numel() != n:
         raise ValueError(
             f"index: expected {n} of int64 on the CPU, got {index.numel()} of {index.dtype} on {index.device}"
         )
     return index.contiguous()
 
 
-def _by_row(g: Tensor) -> Tensor:
-    """``[N]`` of float32, not copied if the rows share one number."""
-    g = g.reshape(-1) if g.ndim != 1 else g
-    return g if g.dtype == torch.float32 and g.stride(0) in (0, 1) else g.to(torch.float32).contiguous()
+def _by_row(g: Tensor | None) -> tuple[Tensor | None, int, int]:
+    """Numbers of rows in float32, their address, and the step from one to the next: 0 where they share one."""
+    if g is None:
+        return None, 0, 0
+    if g.dtype == _FLOAT32 and g.is_contiguous():
+        return g, g.data_ptr(), 1
+    g = g.reshape(-1).to(_FLOAT32)
+    g = g if g.stride(0) == 0 else g.contiguous()
+    return g, g.data_ptr(), g.stride(0)
 
 
 def _in_parts(fill: Callable[[Tensor, int, int, int], int], logits: Tensor, mask: Tensor | None, n: int) -> int:
@@ -153,9 +160,9 @@ def _in_parts(fill: Callable[[Tensor, int, int, int], int], logits: Tensor, mask
                 bad = max(bad, fill(block, first, own.start, own.stop))
             return bad
 
-    size = logits.numel()
-    if size < 2 * _PART:
+    if _is_small(logits):
         return work(0, n)
+    size = logits.numel()
     n_parts = min(torch.get_num_threads(), n, size // _PART)
     edges = [n * part // n_parts for part in range(n_parts + 1)]
     others = [_threads(n_parts - 1).submit(work, edges[i], edges[i + 1]) for i in range(1, n_parts)]

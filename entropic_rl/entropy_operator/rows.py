@@ -31,90 +31,108 @@ _TILE = 4096  # elements of them
 def forward(
     z_at: int,
     base: int,
+    start: int,
+    stop: int,
     index_at: int,
     n: int,
     n_classes: int,
     temperature: float,
+    stats_at: int,
     log_prob_at: int,
     entropy_at: int,
     log_partition_at: int,
-    stats_at: int,
-    start: int,
-    stop: int,
 ) -> int:
     """Fill what is said of rows from ``start`` to ``stop``; tensors are given by the addresses of their numbers.
 
     Args:
         z_at: logits ``[N, K]``, or those from row ``base`` on; ``-inf`` is impossible.
         base: the first row that is there.
+        start: the first row.
+        stop: the row after the last.
         index_at: ``[N]``, the classes whose log-probabilities are asked for; 0 if none are.
         n: N.
         n_classes: K.
         temperature: T > 0.
+        stats_at: ``[3, N]``: the largest logit, the weights of the rest and the mean gap, for :func:`backward`.
         log_prob_at: ``[N]``; left alone if there is no index.
         entropy_at: ``[N]``, nats.
         log_partition_at: ``[N]``, ``lse(z / T)``.
-        stats_at: ``[3, N]``: the largest logit, the weights of the rest and the mean gap, for :func:`backward`.
-        start: the first row.
-        stop: the row after the last.
 
     Returns:
         A row whose index is no class, or -1.
     """
     z, stats = floats_at(z_at, (n, n_classes)), floats64_at(stats_at, (3, n))
-    scales = scales_of(temperature)
-    if n_classes <= _SHORT:
-        n_rows = max(min(_TILE // n_classes, stop - start), 1)
-        spare = np.empty((n_classes + 4, n_rows), np.float32)
-        for first in range(start, stop, n_rows):
-            last = min(first + n_rows, stop)
-            tile = z[first - base : last - base]
-            sum_tile(tile, scales, spare, stats[0, first:last], stats[1, first:last], stats[2, first:last])
-    else:
-        for row in range(start, stop):
-            stats[0, row], stats[1, row], stats[2, row] = sum_row(z[row - base], temperature, scales)
-    if index_at:
-        index, log_prob = integers_at(index_at, (n,)), floats_at(log_prob_at, (n,))
-        for row in range(start, stop):
-            if index[row] < 0 or index[row] >= n_classes:
-                return row
-            log_prob[row] = z[row - base, index[row]]
-        _log_probs(temperature, stats[0, start:stop], stats[1, start:stop], log_prob[start:stop])
     entropy, log_partition = floats_at(entropy_at, (n,)), floats_at(log_partition_at, (n,))
-    own = slice(start, stop)
-    _entropies(temperature, stats[0, own], stats[1, own], stats[2, own], entropy[own], log_partition[own])
+    scales, is_short, n_rows = scales_of(temperature), n_classes <= _SHORT, _rows_at_once(n_classes, stop - start)
+    spare, log_totals = np.empty((n_classes + 4 if is_short else 0, n_rows), np.float32), np.empty(n_rows)
+    for first in range(start, stop, n_rows):
+        last = min(first + n_rows, stop)
+        tops, rests, mean_gaps = stats[0, first:last], stats[1, first:last], stats[2, first:last]
+        if is_short:
+            sum_tile(z[first - base : last - base], scales, spare, tops, rests, mean_gaps)
+        else:
+            for i in range(last - first):
+                tops[i], rests[i], mean_gaps[i] = sum_row(z[first - base + i], temperature, scales)
+        _log_totals(tops, rests, mean_gaps, log_totals)
+        if index_at:
+            index, log_prob = integers_at(index_at, (n,)), floats_at(log_prob_at, (n,))
+            for row in range(first, last):
+                if index[row] < 0 or index[row] >= n_classes:
+                    return row
+                log_prob[row] = z[row - base, index[row]]
+            _log_probs(temperature, tops, log_totals, log_prob[first:last])
+        _entropies(temperature, tops, mean_gaps, log_totals, entropy[first:last], log_partition[first:last])
     return -1
 
 
 @compiled
-def _log_probs(temperature: float, tops: Floats64, rests: Floats64, log_prob: Floats) -> None:
+def _rows_at_once(n_classes: int, n: int) -> int:
+    return max(min(_TILE // n_classes, n), 1)
+
+
+@compiled
+def _log_totals(tops: Floats64, rests: Floats64, mean_gaps: Floats64, log_totals: Floats64) -> None:
+    """Logarithms of all weights; rows in which nothing is possible get none and no gap."""
+    for i in range(len(tops)):
+        is_empty = tops[i] == -np.inf
+        rests[i], mean_gaps[i] = 0.0 if is_empty else rests[i], 0.0 if is_empty else mean_gaps[i]
+        log_totals[i] = log1p(rests[i])
+
+
+@compiled
+def _log_probs(temperature: float, tops: Floats64, log_totals: Floats64, log_prob: Floats) -> None:
     """Logits of chosen classes to their log-probabilities, in place."""
     inverse = 1.0 / temperature
     for i in range(len(log_prob)):
-        value = (np.float64(log_prob[i]) - tops[i]) * inverse - log1p(rests[i])
+        value = (np.float64(log_prob[i]) - tops[i]) * inverse - log_totals[i]
         log_prob[i] = -np.inf if tops[i] == -np.inf else value
 
 
 @compiled
 def _entropies(
-    temperature: float, tops: Floats64, rests: Floats64, mean_gaps: Floats64, entropy: Floats, log_partition: Floats
+    temperature: float,
+    tops: Floats64,
+    mean_gaps: Floats64,
+    log_totals: Floats64,
+    entropy: Floats,
+    log_partition: Floats,
 ) -> None:
-    """What is left to say; rows in which nothing is possible get entropy 0."""
+    """What is left to say; the largest logit of a row in which nothing is possible is 0 from here on."""
     inverse = 1.0 / temperature
     for i in range(len(tops)):
-        is_empty = tops[i] == -np.inf
-        rest, mean_gap = 0.0 if is_empty else rests[i], 0.0 if is_empty else mean_gaps[i]
-        log_total = log1p(rest)
-        entropy[i] = log_total + mean_gap * inverse
-        log_partition[i] = tops[i] * inverse + log_total
-        rests[i], mean_gaps[i] = rest, mean_gap
-        tops[i] = 0.0 if is_empty else tops[i]
+        entropy[i] = log_totals[i] + mean_gaps[i] * inverse
+        log_partition[i] = tops[i] * inverse + log_totals[i]
+        tops[i] = 0.0 if tops[i] == -np.inf else tops[i]
 
 
 @compiled
 def backward(
     z_at: int,
     base: int,
+    grad_at: int,
+    grad_base: int,
+    start: int,
+    stop: int,
     index_at: int,
     n: int,
     n_classes: int,
@@ -126,16 +144,16 @@ def backward(
     entropy_step: int,
     log_partition_at: int,
     log_partition_step: int,
-    grad_at: int,
-    grad_base: int,
-    start: int,
-    stop: int,
 ) -> None:
     """Fill the gradient by the logits, each element once, given those by the results.
 
     Args:
         z_at: as in :func:`forward`.
         base: as there.
+        grad_at: ``[N, K]``, or the rows from ``grad_base`` on.
+        grad_base: the first row that is there.
+        start: the first row.
+        stop: the row after the last.
         index_at: as there.
         n: as there.
         n_classes: as there.
@@ -147,45 +165,55 @@ def backward(
         entropy_step: the same.
         log_partition_at: the same.
         log_partition_step: the same.
-        grad_at: ``[N, K]``, or the rows from ``grad_base`` on.
-        grad_base: the first row that is there.
-        start: the first row.
-        stop: the row after the last.
     """
     z, stats, grad = floats_at(z_at, (n, n_classes)), floats64_at(stats_at, (3, n)), floats_at(grad_at, (n, n_classes))
-    by_log_prob = floats_at(log_prob_at, (n,))
-    by_entropy, by_log_partition = floats_at(entropy_at, (n,)), floats_at(log_partition_at, (n,))
-    scales, inverse, is_short = scales_of(temperature), 1.0 / temperature, n_classes <= _SHORT
-    n_rows = max(min(_TILE // n_classes, stop - start), 1) if is_short else 1
-    spare, weights = np.empty((n_classes if is_short else 0, n_rows), np.float32), np.empty((4, n_rows), np.float32)
-    given = np.zeros((3, n_rows))  # gradients by results over T
+    scales, is_short, n_rows = scales_of(temperature), n_classes <= _SHORT, _rows_at_once(n_classes, stop - start)
+    spare, by_row = np.empty((n_classes if is_short else 0, n_rows), np.float32), np.empty((5, n_rows), np.float32)
+    given, inverse = np.zeros((3, n_rows)), 1.0 / temperature  # gradients by results over T
     for first in range(start, stop, n_rows):
         last = min(first + n_rows, stop)
-        for row in range(first, last):
-            i, share = row - first, 1.0 / (1.0 + stats[1, row])
-            if log_prob_at:
-                given[0, i] = inverse * by_log_prob[row * log_prob_step]
-            if entropy_at:
-                given[1, i] = inverse * inverse * by_entropy[row * entropy_step]
-            if log_partition_at:
-                given[2, i] = inverse * by_log_partition[row * log_partition_step]
-            weights[0, i], weights[1, i] = stats[0, row], share * given[1, i]
-            weights[2, i], weights[3, i] = share * (given[2, i] - given[0, i]), stats[2, row]
+        n_own = last - first
+        _read(log_prob_at, log_prob_step, first, inverse, given[0, :n_own])
+        _read(entropy_at, entropy_step, first, inverse * inverse, given[1, :n_own])
+        _read(log_partition_at, log_partition_step, first, inverse, given[2, :n_own])
+        _slopes(stats[0, first:last], stats[1, first:last], stats[2, first:last], given, by_row)
+        tile, slope = z[first - base : last - base], grad[first - grad_base : last - grad_base]
         if is_short:
-            slope_tile(
-                z[first - base : last - base], scales, weights, spare, grad[first - grad_base : last - grad_base]
-            )
+            slope_tile(tile, scales, by_row, spare, slope)
         else:
-            own = grad[first - grad_base]
-            slope_row(z[first - base], weights[0, 0], scales, weights[1, 0], weights[2, 0], weights[3, 0], own)
+            for i in range(n_own):
+                slope_row(tile[i], by_row[0, i], scales, by_row[1, i], by_row[2, i], by_row[3, i], slope[i])
         if log_prob_at:
             index = integers_at(index_at, (n,))
-            for row in range(first, last):
-                if index[row] < 0 or index[row] >= n_classes:  # refused on the way forward
+            for i in range(n_own):
+                chosen = index[first + i]
+                if chosen < 0 or chosen >= n_classes:  # refused on the way forward
                     continue
-                i, value, own = row - first, z[row - base, index[row]], grad[row - grad_base]
-                if np.float64(value) == stats[0, row]:  # 1 - p as what the rest weighs: p may round to 1
-                    slope = given[0, i] * stats[1, row] - given[1, i] * stats[2, row] + given[2, i]
-                    own[index[row]] = slope / (1.0 + stats[1, row])
-                elif value > -np.inf:
-                    own[index[row]] += given[0, i]
+                value, others = tile[i, chosen], slope[i, chosen] + np.float32(given[0, i])
+                if value > -np.inf:
+                    slope[i, chosen] = by_row[4, i] if value == by_row[0, i] else others
+
+
+@compiled
+def _read(address: int, step: int, first: int, scale: float, found: Floats64) -> None:
+    """Gradients by a result from row ``first`` on, times ``scale``; left alone if there are none."""
+    if address:
+        given = floats_at(address, (step * (first + len(found) - 1) + 1,))
+        if step:
+            for i in range(len(found)):
+                found[i] = scale * given[first + i]
+        else:
+            found[:] = scale * given[0]
+
+
+@compiled
+def _slopes(tops: Floats64, rests: Floats64, mean_gaps: Floats64, given: Floats64, by_row: Floats) -> None:
+    """What the gradient is made of: largest logit, slope, shift, mean gap, and the slope of a chosen largest logit.
+
+    The last has ``1 - p`` as what the rest weighs, for p may round to 1.
+    """
+    for i in range(len(tops)):
+        share, log_prob, entropy, log_partition = 1.0 / (1.0 + rests[i]), given[0, i], given[1, i], given[2, i]
+        by_row[0, i], by_row[1, i], by_row[2, i] = tops[i], share * entropy, share * (log_partition - log_prob)
+        by_row[3, i] = mean_gaps[i]
+        by_row[4, i] = share * (log_prob * rests[i] - entropy * mean_gaps[i] + log_partition)

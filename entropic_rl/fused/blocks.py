@@ -16,7 +16,9 @@ __all__ = ["WIDTH", "block_1", "block_2", "block_4", "block_6", "turn_over"]
 WIDTH = 16  # columns of a block: two vectors of AVX2, one of AVX-512, four of NEON
 _SQUARE = 8  # rows and columns that are turned at once
 _INDEX, _LANE, _NUMBER, _BYTES = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.IntType(8).as_pointer()
+_ALIGN = 4  # bytes
 _VECTOR, _SHORT = ir.VectorType(_NUMBER, WIDTH), ir.VectorType(_NUMBER, _SQUARE)
+_ZEROS = ir.Constant(_SHORT, [0.0] * _SQUARE)
 
 
 def _block(rows: int) -> Any:
@@ -36,11 +38,11 @@ def _block(rows: int) -> Any:
             places = [_place(builder, target, row, column, r, _VECTOR) for r in range(rows)]
             sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(rows)]
             for place, total in zip(places, sums, strict=True):
-                old = builder.load(place, align=4)
+                old = builder.load(place, align=_ALIGN)
                 builder.store(builder.select(add, old, ir.Constant(_VECTOR, [0.0] * WIDTH)), total)
             _add_products(builder, left, right, row, first, sums)
             for place, total in zip(places, sums, strict=True):
-                builder.store(builder.load(total), place, align=4)
+                builder.store(builder.load(total), place, align=_ALIGN)
             return context.get_dummy_value()
 
         return signature, generate
@@ -57,7 +59,7 @@ def _add_products(builder: Any, left: Any, right: Any, row: Any, first: Any, sum
     )
     start = builder.gep(builder.bitcast(left.data, _BYTES), [builder.mul(row, row_stride)])
     with cgutils.for_range(builder, n, intp=_INDEX) as loop:
-        numbers = builder.load(_place(builder, right, loop.index, first, 0, _VECTOR), align=4)
+        numbers = builder.load(_place(builder, right, loop.index, first, 0, _VECTOR), align=_ALIGN)
         factors = builder.gep(start, [builder.mul(loop.index, stride)])
         for r, total in enumerate(sums):
             at = builder.gep(factors, [builder.mul(ir.Constant(_INDEX, r), row_stride)])
@@ -65,29 +67,72 @@ def _add_products(builder: Any, left: Any, right: Any, row: Any, first: Any, sum
             builder.store(builder.call(multiply_add, [factor, numbers, builder.load(total)]), total)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _turn(typing_context: Any, c: Any, a: Any, row: Any, column: Any, to_row: Any, to_column: Any) -> Any:
-    """Set a square of ``c`` from ``(to_row, to_column)`` on to that of ``a`` from ``(row, column)`` on, turned over."""
+def _square(is_whole: bool) -> Any:
+    """``(c, a, row, column, n_rows, n_columns)`` sets ``c`` from ``(column, row)`` on to rows of ``a`` from ``(row,
+    column)`` on, turned over: _SQUARE of them and as many columns, or the first ones of both.
+    """
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        target, source = [
-            context.make_array(kind)(context, builder, value)
-            for kind, value in zip(signature.args[:2], args[:2], strict=True)
-        ]
-        row, column, to_row, to_column = args[2:]
-        lines = range(_SQUARE)
-        rows = [builder.load(_place(builder, source, row, column, r, _SHORT), align=4) for r in lines]
-        for half in (4, 2, 1):  # squares within squares: off the diagonal they change places
-            first = _lanes([_SQUARE + j - half if j & half else j for j in lines])
-            second = _lanes([_SQUARE + j if j & half else j + half for j in lines])
-            for r in (r for r in lines if not r & half):
-                above, below = rows[r], rows[r + half]
-                rows[r], rows[r + half] = [builder.shuffle_vector(above, below, lanes) for lanes in (first, second)]
-        for r in lines:
-            builder.store(rows[r], _place(builder, target, to_row, to_column, r, _SHORT), align=4)
-        return context.get_dummy_value()
+    @intrinsic  # type: ignore[untyped-decorator]
+    def turn(typing_context: Any, c: Any, a: Any, row: Any, column: Any, n_rows: Any, n_columns: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            arrays = zip(signature.args[:2], args[:2], strict=True)
+            target, source = [context.make_array(kind)(context, builder, value) for kind, value in arrays]
+            row, column, n_rows, n_columns = args[2:]
+            places = [_place(builder, source, row, column, r, _SHORT) for r in range(_SQUARE)]
+            to = [_place(builder, target, column, row, r, _SHORT) for r in range(_SQUARE)]
+            if is_whole:
+                rows = [builder.load(place, align=_ALIGN) for place in places]
+                for place, line in zip(to, _turned(builder, rows), strict=True):
+                    builder.store(line, place, align=_ALIGN)
+            else:
+                load, store = _masked(builder)
+                asked = zip(places, _corner(builder, n_rows, n_columns), strict=True)
+                rows = [builder.call(load, [place, _LANE(_ALIGN), mask, _ZEROS]) for place, mask in asked]
+                lines = zip(_turned(builder, rows), to, _corner(builder, n_columns, n_rows), strict=True)
+                for line, place, mask in lines:
+                    builder.call(store, [line, place, _LANE(_ALIGN), mask])
+            return context.get_dummy_value()
 
-    return types.void(c, a, *[types.int64] * 4), generate
+        return types.void(c, a, *[types.int64] * 4), generate
+
+    return turn
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """Rows of a square to its columns: within squares of every size those off the diagonal change places."""
+    rows, lines = list(rows), range(_SQUARE)
+    for half in (4, 2, 1):
+        first = _lanes([_SQUARE + j - half if j & half else j for j in lines])
+        second = _lanes([_SQUARE + j if j & half else j + half for j in lines])
+        for r in (r for r in lines if not r & half):
+            above, below = rows[r], rows[r + half]
+            rows[r], rows[r + half] = [builder.shuffle_vector(above, below, lanes) for lanes in (first, second)]
+    return rows
+
+
+def _masked(builder: Any) -> tuple[Any, Any]:
+    """Functions that load, and that store, the lanes of a mask and touch no other memory."""
+    mask, at = ir.VectorType(ir.IntType(1), _SQUARE), _SHORT.as_pointer()
+    kinds = {
+        "load": ir.FunctionType(_SHORT, [at, _LANE, mask, _SHORT]),
+        "store": ir.FunctionType(ir.VoidType(), [_SHORT, at, _LANE, mask]),
+    }
+    load, store = (
+        cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.v{_SQUARE}f32.p0v{_SQUARE}f32")
+        for name, kind in kinds.items()
+    )
+    return load, store
+
+
+def _corner(builder: Any, n_rows: Any, n_columns: Any) -> list[Any]:
+    """Of each row of a square, the lanes of the first columns; none of the rows behind the first ones."""
+    kind = ir.VectorType(_INDEX, _SQUARE)
+    last = builder.insert_element(ir.Constant(kind, ir.Undefined), n_columns, ir.Constant(_LANE, 0))
+    last = builder.shuffle_vector(last, ir.Constant(kind, ir.Undefined), _lanes([0] * _SQUARE))
+    lanes = builder.icmp_signed("<", ir.Constant(kind, list(range(_SQUARE))), last)
+    none = ir.Constant(lanes.type, [0] * _SQUARE)
+    is_there = [builder.icmp_signed(">", n_rows, ir.Constant(_INDEX, r)) for r in range(_SQUARE)]
+    return [builder.select(is_row, lanes, none) for is_row in is_there]
 
 
 def _place(builder: Any, array: Any, row: Any, column: Any, r: int, kind: Any) -> Any:
@@ -110,16 +155,16 @@ def _spread(builder: Any, number: Any) -> Any:
 
 
 block_1, block_2, block_4, block_6 = _block(1), _block(2), _block(4), _block(6)
+_turn, _turn_some = _square(is_whole=True), _square(is_whole=False)
 
 
 @compiled
 def turn_over(c: Floats, a: Floats) -> None:
     """Set the first n columns of ``c [k, ...]`` to the rows of ``a [n, k]``, whose numbers lie row by row."""
     n, k = a.shape
-    whole, whole_k = n - n % _SQUARE, k - k % _SQUARE
-    for row in range(0, whole, _SQUARE):
-        for column in range(0, whole_k, _SQUARE):
-            _turn(c, a, row, column, column, row)
-    for row in range(n):
-        for column in range(whole_k if row < whole else 0, k):
-            c[column, row] = a[row, column]
+    for row in range(0, n, _SQUARE):
+        for column in range(0, k, _SQUARE):
+            if row + _SQUARE <= n and column + _SQUARE <= k:
+                _turn(c, a, row, column, 0, 0)
+            else:
+                _turn_some(c, a, row, column, n - row, k - column)
