@@ -5,9 +5,7 @@ Tensors are handed over by address: for a few hundred numbers, every call of tor
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any
 
@@ -15,10 +13,12 @@ import torch
 from torch import Tensor
 
 from entropic_rl.entropy_operator.formulas import By, bad_class, staged
+from entropic_rl.fused.threads import on_threads
 
 __all__ = ["backward", "forward", "has_machine_code", "kernels"]
 
 _PART = 2**16  # elements that a thread is worth
+_PARTS = 16  # at most: a thread that comes late takes fewer of them
 _FLOAT32, _INT64 = torch.float32, torch.int64
 _empty = partial(torch.empty, dtype=_FLOAT32, device=torch.device("cpu"))  # whatever the defaults are
 _BLOCK = 2**15  # elements brought into another format at a time, few enough for torch to take one thread
@@ -138,7 +138,7 @@ def _by_row(g: Tensor | None) -> tuple[Tensor | None, int, int]:
 
 
 def _in_parts(fill: Callable[[Tensor, int, int, int], int], logits: Tensor, mask: Tensor | None, n: int) -> int:
-    """``fill(block, base, start, stop)`` for all rows, in as many parts as there are threads and work for them.
+    """``fill(block, base, start, stop)`` for all rows, in parts that threads take one after another.
 
     Blocks are the logits as they lie, or some rows of them, from ``base`` on, made contiguous float32 with ``-inf``
     where the mask is False.
@@ -160,19 +160,11 @@ def _in_parts(fill: Callable[[Tensor, int, int, int], int], logits: Tensor, mask
                 bad = max(bad, fill(block, first, own.start, own.stop))
             return bad
 
-    if _is_small(logits):
-        return work(0, n)
-    size = logits.numel()
-    n_parts = min(torch.get_num_threads(), n, size // _PART)
-    edges = [n * part // n_parts for part in range(n_parts + 1)]
-    others = [_threads(n_parts - 1).submit(work, edges[i], edges[i + 1]) for i in range(1, n_parts)]
-    return max(work(0, edges[1]), *(other.result() for other in others)) if others else work(0, n)
+    size, found = logits.numel(), []
+    n_parts = 1 if _is_small(logits) else min(n, size // _PART, _PARTS)
 
+    def compute(first: int, last: int) -> None:
+        found.append(work(n * first // n_parts, n * last // n_parts))
 
-@cache
-def _threads(n: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n, thread_name_prefix="entropy")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of them
+    on_threads(compute, n_parts)
+    return max(found)
