@@ -1,5 +1,6 @@
 """Who has the cores while machine code works."""
 
+import os
 import threading
 from functools import partial
 
@@ -67,3 +68,18 @@ def test_integers_that_threads_add_to_lose_nothing(two_threads):
 def _add(total, n):
     for _ in range(n):
         fetch_add(total, 1, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # that is what the child is asked about
+def test_a_forked_child_has_threads_of_its_own(two_threads):
+    meeting = threading.Barrier(2, timeout=20.0)
+    on_threads(lambda first, last: meeting.wait(), 2)
+    child = os.fork()
+    if not child:
+        try:
+            on_threads(lambda first, last: meeting.wait(), 2)  # a thread that was the parent's would never come
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
