@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from functools import partial
 
 import numpy as np
@@ -56,6 +57,23 @@ def test_an_error_of_a_helper_is_told(two_threads):
 
     with torch_on_one_thread(), pytest.raises(KeyError):
         together(work, 2)
+
+
+def test_nobody_works_on_when_the_calling_thread_has_failed(two_threads):
+    begun, done = threading.Barrier(2, timeout=30), []
+
+    def work(first, last):
+        begun.wait()
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+        done.append(first)
+
+    with torch_on_one_thread(), pytest.raises(KeyboardInterrupt):
+        on_threads(work, 8)
+    assert len(done) == 1  # the memory that it works on is the caller's
+    time.sleep(0.2)
+    assert len(done) == 1
 
 
 def test_integers_that_threads_add_to_lose_nothing(two_threads):

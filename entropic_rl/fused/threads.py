@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -46,22 +46,40 @@ def on_threads(function: Callable[[int, int], Any], n: int) -> None:
     left = iter(range(n))
 
     def work() -> None:
-        for i in left:
-            function(i, i + 1)
+        try:
+            for i in left:
+                function(i, i + 1)
+        except BaseException:
+            for _ in left:  # nobody else begins with what is left
+                pass
+            raise
 
     together(work, n)
 
 
 def together(function: Callable[[], Any], n: int) -> None:
     """Call ``function()``, which does n pieces of work or what others leave of them, on as many threads as torch has,
-    or had before :func:`torch_on_one_thread`; the calling one is among them.
+    or had before :func:`torch_on_one_thread`; the calling one is among them. When it returns, or raises, nobody works
+    on: the memory may be the caller's.
     """
     n_helpers = _n_threads(n) - 1
     helpers = [_threads(n_helpers).submit(function) for _ in range(n_helpers)]
-    function()
-    for helper in helpers:
-        if not helper.cancel():  # it has begun
-            helper.result()
+    try:
+        function()
+    finally:
+        begun = [helper for helper in helpers if not helper.cancel()]
+        _wait(begun)
+    for helper in begun:
+        helper.result()
+
+
+def _wait(helpers: list[Future[None]]) -> None:
+    """For all of them, also if somebody interrupts it."""
+    try:
+        wait(helpers)
+    except BaseException:
+        wait(helpers)
+        raise
 
 
 def _n_threads(n: int) -> int:
