@@ -171,6 +171,16 @@ def test_numbers_that_are_not_finite_stay_in_their_row(kernel, n_classes, bad):
     assert gradient[1].abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("n_classes", [1, 3, 5000])
+@pytest.mark.parametrize("sign", [0, -(2**31)], ids=["positive", "negative"])
+def test_what_is_not_a_number_is_so_whatever_its_sign_and_beside_nothing_else(kernel, sign, n_classes):
+    z = torch.full((1, n_classes), -INF)
+    z[0, 0] = torch.tensor(0x7FC00000 + sign, dtype=torch.int32).view(torch.float32)  # processors make negative ones
+    z[0, 4500:] = 0.0
+    for said in log_prob_and_entropy(z, torch.tensor([n_classes - 1])):
+        assert said.isnan().all()
+
+
 @pytest.mark.parametrize("n_classes", [2, 1000])
 def test_huge_logits(kernel, n_classes):
     z = torch.zeros(2, n_classes)
@@ -200,6 +210,14 @@ def test_extreme_temperatures(kernel, temperature):
 def test_no_rows(kernel):
     z = torch.zeros(0, 5, requires_grad=True)
     found = log_prob_and_entropy(z, torch.zeros(0, dtype=torch.int64))
+    assert [x.shape for x in found] == [(0,)] * 3
+    assert grad(found.entropy.sum(), z)[0].shape == (0, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_rows_that_have_to_be_prepared(kernel, dtype):
+    z, index = torch.zeros(0, 5, dtype=dtype, requires_grad=True), torch.zeros(0, dtype=torch.int64)
+    found = log_prob_and_entropy(z, index, mask=torch.ones(5, dtype=torch.bool))
     assert [x.shape for x in found] == [(0,)] * 3
     assert grad(found.entropy.sum(), z)[0].shape == (0, 5)
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from torch.autograd import grad, gradcheck, gradgradcheck
+from torch.autograd import forward_ad, grad, gradcheck, gradgradcheck
 
 from entropic_rl.entropy import log_prob_and_entropy
 from entropic_rl.entropy_operator import library
@@ -41,6 +41,19 @@ def test_third_derivatives():
 
     own = directional(lambda x: log_prob_and_entropy(x, torch.tensor(2)).entropy)
     torch.testing.assert_close(own, directional(lambda x: plain(x, torch.tensor(2))[1]))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own
+def test_forward_derivatives_are_those_of_float64():
+    z, v, index = random_logits(4, 6).float(), torch.randn(4, 6), torch.tensor([0, 1, 2, 3])
+    with forward_ad.dual_level():
+        said = [
+            log_prob_and_entropy(forward_ad.make_dual(z.to(dtype), v.to(dtype)), index)
+            for dtype in (torch.float32, torch.float64)
+        ]
+        for narrow, wide in zip(*said, strict=True):
+            tangent = forward_ad.unpack_dual(narrow).tangent
+            torch.testing.assert_close(tangent, forward_ad.unpack_dual(wide).tangent, check_dtype=False)
 
 
 def test_second_derivative_where_nothing_is_possible_is_zero():

@@ -8,7 +8,7 @@ import numpy as np
 
 from entropic_rl.fused.compilation import Floats, compiled, compiled_as_written
 
-__all__ = ["Scales", "ordered", "scales_of", "top", "weight", "weight_of_rest", "with_others"]
+__all__ = ["Scales", "ordered", "scales_of", "top", "unsigned", "weight", "weight_of_rest", "with_others"]
 
 Scales = tuple[np.float32, np.float32, np.float32, np.float32, np.float32]
 
@@ -18,6 +18,7 @@ _C2, _C3, _C4 = np.float32(0.4999999341202609), np.float32(0.1666652010288094), 
 _C5, _C6 = np.float32(0.008368780869647726), np.float32(0.0013814462683895343)
 _ROUND = np.float32(12582912.0)  # 1.5 * 2^23: a number added to it leaves an integer in the last bits
 _ROUND_BITS = np.int32(np.float32(12582912.0).view(np.int32))
+_INFINITY_BITS = np.int32(0x7F800000)
 _HIGH_BITS = np.int32(-256)  # keeps 16 bits, whose product with an exponent is exact
 _LARGEST = 87.0  # beyond it exp(-d) is no normal number of float32, and counts as 0
 _LOG_2 = math.log(2.0)
@@ -74,8 +75,15 @@ def top(z: Floats) -> np.float32:
     """The largest, or what is not a number; as integers in the same order, of which compilers know to take several."""
     bits, found = z.view(np.int32), np.int32(-(2**31))
     for i in range(len(bits)):
-        found = max(found, ordered(bits[i]))
+        found = max(found, ordered(unsigned(bits[i])))
     return np.int32(ordered(found)).view(np.float32)
+
+
+@compiled
+def unsigned(bits: np.int32) -> np.int32:
+    """The bits of a number; of what is not a number those that come after all numbers, whatever its sign."""
+    size = bits & np.int32(0x7FFFFFFF)
+    return np.int32(size if size > _INFINITY_BITS else bits)
 
 
 @compiled

@@ -36,9 +36,10 @@ def log_prob_and_entropy(
 ) -> Choice:
     """``log p_index``, ``H(p)`` and ``logsumexp(z / T)`` of p = softmax(z / T) in one pass, ``[..., K] -> [...]`` each.
 
-    Beside the results and the gradient nothing is as large as the logits: rows are read once on the way forward and
-    once on the way back. The CPU has machine code for it where Numba is installed (``entropic-rl[fast]``), GPUs where
-    Triton is; torch's own operations do it elsewhere and in float64. Under compilers and function transforms it is
+    Beside the results and the gradient nothing is as large as the logits, if their leading axes lie in memory like one:
+    rows are read once on the way forward and once on the way back. The CPU has machine code for it where Numba is
+    installed (``entropic-rl[fast]``), GPUs where Triton is; torch's own operations do it elsewhere, in float64, and
+    where derivatives are carried forward. Under compilers and function transforms it is
     ``torch.ops.entropic_rl.choice``. Gradients, with c the surprise of a class beyond the mean one, are
     ``(1[j = index] - p) / T``, ``p c / T`` and ``p / T``; derivatives of any order are exact.
 

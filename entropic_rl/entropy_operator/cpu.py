@@ -21,7 +21,7 @@ _PART = 2**16  # elements that a thread is worth
 _PARTS = 16  # at most: a thread that comes late takes fewer of them
 _FLOAT32, _INT64 = torch.float32, torch.int64
 _empty = partial(torch.empty, dtype=_FLOAT32, device=torch.device("cpu"))  # whatever the defaults are
-_BLOCK = 2**15  # elements brought into another format at a time, few enough for torch to take one thread
+_BLOCK = 2**15  # elements brought into another format at a time, few enough for torch to take one thread, or a row
 
 
 @cache
@@ -149,8 +149,9 @@ def _in_parts(fill: Callable[[Tensor, int, int, int], int], logits: Tensor, mask
     if _lies_ready(logits, mask):
         work: Callable[[int, int], int] = lambda start, stop: fill(logits, 0, start, stop)  # noqa: E731
     else:
-        rows = logits.detach().reshape(n, -1)
-        allowed = None if mask is None else mask.reshape(n, -1)
+        n_classes = logits.shape[-1]
+        rows = logits.detach().reshape(n, n_classes)
+        allowed = None if mask is None else mask.reshape(n, n_classes)
 
         def work(start: int, stop: int) -> int:
             bad, n_rows = -1, max(_BLOCK // rows.shape[1], 1)

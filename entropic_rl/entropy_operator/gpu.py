@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -38,11 +39,12 @@ def forward(
     log_prob, entropy, log_partition = (torch.zeros(n, device=z.device) for _ in range(3))
     stats = torch.empty(3, n, dtype=torch.float64, device=z.device)
     block = _block(z)
-    kernels().forward_kernel[(n,)](
-        z, z if index is None else index.contiguous(), z if mask is None else mask.view(torch.uint8), log_prob, entropy,
-        log_partition, stats, n, z.shape[1], z.stride(0), *_steps(mask), 1.0 / temperature, HAS_INDEX=index is not None,
-        HAS_MASK=mask is not None, BLOCK=block, num_warps=_warps(block),
-    )  # fmt: skip
+    with _current(z):
+        kernels().forward_kernel[(n,)](
+            z, z if index is None else index.contiguous(), z if mask is None else mask.view(torch.uint8), log_prob,
+            entropy, log_partition, stats, n, z.shape[1], z.stride(0), *_steps(mask), 1.0 / temperature,
+            HAS_INDEX=index is not None, HAS_MASK=mask is not None, BLOCK=block, num_warps=_warps(block),
+        )  # fmt: skip
     return log_prob, entropy, log_partition, stats
 
 
@@ -53,12 +55,13 @@ def backward(by: By, z: Tensor, index: Tensor | None, mask: Tensor | None, tempe
     nothing = torch.zeros(n, device=z.device)
     by_log_prob, by_entropy, by_log_partition = (nothing if g is None else g.to(torch.float32).contiguous() for g in by)
     block, n_classes = _block(z), z.shape[1]
-    kernels().backward_kernel[(n, -(-n_classes // block))](
-        z, z if index is None else index.contiguous(), z if mask is None else mask.view(torch.uint8),
-        stats.contiguous(), nothing if index is None else by_log_prob, by_entropy, by_log_partition, grad, n, n_classes,
-        z.stride(0), *_steps(mask), 1.0 / temperature, HAS_INDEX=index is not None, HAS_MASK=mask is not None,
-        BLOCK=block, num_warps=_warps(block),
-    )  # fmt: skip
+    with _current(z):
+        kernels().backward_kernel[(n, -(-n_classes // block))](
+            z, z if index is None else index.contiguous(), z if mask is None else mask.view(torch.uint8),
+            stats.contiguous(), nothing if index is None else by_log_prob, by_entropy, by_log_partition, grad, n,
+            n_classes, z.stride(0), *_steps(mask), 1.0 / temperature, HAS_INDEX=index is not None,
+            HAS_MASK=mask is not None, BLOCK=block, num_warps=_warps(block),
+        )  # fmt: skip
     return grad
 
 
@@ -66,6 +69,11 @@ def _in_rows(z: Tensor) -> Tensor:
     """Rows that may lie apart, each of which lies together."""
     z = z.detach()
     return z if z.stride(1) == 1 else z.contiguous()
+
+
+def _current(z: Tensor) -> AbstractContextManager[None]:
+    """Where kernels are launched: Triton takes the current GPU, whatever its arguments lie on."""
+    return torch.cuda.device(z.device) if z.is_cuda else nullcontext()
 
 
 def _steps(mask: Tensor | None) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from entropic_rl.entropy_operator import cpu, formulas, gpu
 from entropic_rl.entropy_operator.formulas import By
@@ -52,12 +53,17 @@ def run_backward(
 
 
 def _is_for_cpu(logits: Tensor) -> bool:
-    return logits.is_cpu and logits.dtype != torch.float64 and cpu.has_machine_code()
+    return logits.is_cpu and _is_for_kernels(logits) and cpu.has_machine_code()
 
 
 def _kernel(logits: Tensor) -> Any:
     """The module with ``forward`` and ``backward`` of rows for tensors that are not :mod:`.cpu`'s."""
-    return gpu if logits.is_cuda and logits.dtype != torch.float64 and gpu.is_available() else formulas
+    return gpu if logits.is_cuda and _is_for_kernels(logits) and gpu.is_available() else formulas
+
+
+def _is_for_kernels(logits: Tensor) -> bool:
+    """Not if they may carry derivatives forward, which the formulas in torch hand on."""
+    return logits.dtype != torch.float64 and forward_ad._current_level < 0
 
 
 @torch.library.custom_op("entropic_rl::choice", mutates_args=())

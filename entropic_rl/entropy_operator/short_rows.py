@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from entropic_rl.entropy_operator.arithmetic import Scales, ordered, weight, weight_of_rest, with_others
+from entropic_rl.entropy_operator.arithmetic import Scales, ordered, unsigned, weight, weight_of_rest, with_others
 from entropic_rl.fused.blocks import turn_over
 from entropic_rl.fused.compilation import Floats, Floats64, compiled
 
@@ -21,8 +21,8 @@ def sum_tile(z: Floats, scales: Scales, spare: Floats, tops: Floats64, rests: Fl
     rest, weighted, n_tops = spare[n_classes + 1, :n], spare[n_classes + 2, :n], spare[n_classes + 3, :n]
     turn_over(columns, z)
     for i in range(n):  # slices would take longer to compile
-        largest[i], rest[i], weighted[i], n_tops[i] = columns[0, i], _ZERO, _ZERO, _ZERO
-    for k in range(1, n_classes):
+        largest[i], rest[i], weighted[i], n_tops[i] = -np.inf, _ZERO, _ZERO, _ZERO
+    for k in range(n_classes):
         _larger(columns[k, :n].view(np.int32), largest.view(np.int32))
     for k in range(n_classes):
         _add(columns[k, :n], largest, scales, rest, weighted, n_tops)
@@ -45,7 +45,7 @@ def slope_tile(z: Floats, scales: Scales, by_row: Floats, spare: Floats, grad: F
 def _larger(z: Floats, largest: Floats) -> None:
     """Bits of numbers, of which the larger stay; see :func:`entropic_rl.entropy_operator.arithmetic.top`."""
     for i in range(len(z)):
-        largest[i] = ordered(max(ordered(z[i]), ordered(largest[i])))
+        largest[i] = ordered(max(ordered(unsigned(z[i])), ordered(largest[i])))
 
 
 @compiled
