@@ -192,6 +192,22 @@ def test_what_depends_on_numbers_cannot_be_traced():
         trace(writer, lambda x: [torch.linspace(0, 1, 5) * x.erfinv()], (x, symbols))
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda x: [torch.rsub(x, 1.0, alpha=2)],
+        lambda x: [torch.div(x, 2.0, rounding_mode="floor")],
+        lambda x: [x.expand(-1)],
+        lambda x: [x.view(torch.int32)],
+        lambda x: [torch.bitwise_not(x.long())],
+    ],
+)
+def test_what_is_not_written_out_is_said_to_be_so(rule):
+    symbols = Symbols(np.array(["x"], dtype=object), torch.float32)
+    with pytest.raises(Untraceable):
+        trace(Writer(), rule, (torch.ones(1), symbols))
+
+
 def test_stopped_and_resumed_training_goes_on_as_if_nothing_had_been():
     settings = {"n_steps": 32, "batch_size": 96, "n_epochs": 2, "learning_rate": 1e-3}
     whole = training("CartPole-v1", fused=True, **settings)

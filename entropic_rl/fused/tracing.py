@@ -148,7 +148,10 @@ class _Tracer(TorchDispatchMode):
         is_several = isinstance(found, list | tuple)
         results = list(found) if is_several else [found]
         settings = {name: value for name, value in (kwargs or {}).items() if name not in _ELSEWHERE}
-        written = _OPERATIONS[name](self._writer, results[0].dtype, *given, **settings)
+        try:
+            written = _OPERATIONS[name](self._writer, results[0].dtype, *given, **settings)
+        except (TypeError, ValueError) as error:  # of arguments that it does not know
+            raise Untraceable(f"{name} with these arguments") from error
         for result, symbols in zip(results, written if is_several else [written], strict=True):
             if tuple(result.shape) != symbols.shape:
                 raise Untraceable(f"{name} of these shapes")
@@ -175,6 +178,8 @@ def _elementwise(template: str) -> Callable[..., Symbols]:
     """Operands in the result's dtype."""
 
     def write(writer: Writer, dtype: torch.dtype, *operands: Any, alpha: Any = 1, value: Any = 1) -> Symbols:
+        if len(operands) > template.count("{"):
+            raise Untraceable("a weight that is not named")
         weight = value if alpha == 1 else alpha
         extra = [] if weight == 1 else [writer.array(weight, dtype)]
         pattern = template if not extra else _WEIGHTED[template]
@@ -290,6 +295,12 @@ def _pow(writer: Writer, dtype: torch.dtype, x: Any, exponent: Any) -> Symbols:
     return writer.map("{0} ** {1}", dtype, base, writer.array(exponent, dtype))
 
 
+def _not(writer: Writer, dtype: torch.dtype, x: Any) -> Symbols:
+    if dtype != torch.bool:
+        raise Untraceable("bits of integers turned over")
+    return writer.map("not {0}", dtype, writer.array(x, dtype))
+
+
 def _cast(writer: Writer, dtype: torch.dtype, x: Any) -> Symbols:
     return x if isinstance(x, Symbols) and x.dtype == dtype else writer.array(x, dtype)
 
@@ -319,7 +330,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "ne": _compare("!="),
     "bitwise_and": _elementwise("{0} & {1}"),
     "bitwise_or": _elementwise("{0} | {1}"),
-    "bitwise_not": _elementwise("not {0}"),
+    "bitwise_not": _not,
     "where": _where,
     "masked_fill": _masked_fill,
     "clamp": _clamp,
