@@ -23,12 +23,11 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_as_bytes
 
 from entropic_rl.errors import RunDirectoryError
+from entropic_rl.run_directory import KEPT
 from entropic_rl.snapshots import Snapshot
 
-__all__ = ["KEPT", "Clock", "newest_checkpoint", "remove_checkpoints", "save_checkpoint"]
+__all__ = ["Clock", "newest_checkpoint", "remove_checkpoints", "save_checkpoint"]
 
-KEPT = 2
-"""Checkpoints that are kept: the newest, and the one before it."""
 _PATIENCE = 50
 """Times as long as a checkpoint took is worked before the clock asks for the next: at most 2 % of the time."""
 _FORMAT = 1

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from entropic_rl.checkpoint import KEPT, Clock, newest_checkpoint, save_checkpoint
+from entropic_rl.checkpoint import Clock, newest_checkpoint, save_checkpoint
 from entropic_rl.diagnostics.record import FlowRecord, Rhythm
 from entropic_rl.diagnostics.verdicts import Way
 from entropic_rl.errors import NotResumableError
 from entropic_rl.ranks import ALONE, Ranks
+from entropic_rl.run_directory import KEPT
 from entropic_rl.snapshots import Snapshot, flaw_after, take
 from entropic_rl.tracking import Recorder, versions
 from entropic_rl.training import Training
@@ -94,6 +95,11 @@ class Checkpointer:
         if self._directory is None or self._ranks.size == 1:
             return found
         lowest = self._ranks.lowest(-1 if found is None else found[0])
+        if lowest < 0 and self._ranks.lowest(int(found is None)) == 0:
+            raise NotResumableError(
+                "some of the processes have no checkpoint where others have one: bring their folders back, or remove "
+                "the others' to begin anew"
+            )
         if found is not None and found[0] > lowest >= 0:
             found = newest_checkpoint(self._directory, at_most=lowest)
         has_all = self._ranks.lowest(int(lowest < 0 or (found is not None and found[0] == lowest)))

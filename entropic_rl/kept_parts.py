@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from entropic_rl.checkpoint import KEPT, Clock, newest_checkpoint, save_checkpoint
+from entropic_rl.checkpoint import Clock, newest_checkpoint, save_checkpoint
 from entropic_rl.checkpointing import compare_versions, made_with
 from entropic_rl.errors import NotResumableError
 from entropic_rl.interruption import Stopped
+from entropic_rl.run_directory import KEPT
 from entropic_rl.snapshots import Snapshot, flaw_after, take
 from entropic_rl.supervised.fitting import Fitting, Table
 

@@ -24,6 +24,7 @@ from entropic_rl.errors import RunDirectoryError, first_line
 __all__ = [
     "CHECKPOINTS",
     "FAILED",
+    "KEPT",
     "OFFENDING",
     "UNFINISHED",
     "check_links",
@@ -40,6 +41,8 @@ __all__ = [
 
 CHECKPOINTS = "checkpoints"
 """Folder of the states that a training can go on from."""
+KEPT = 2
+"""Checkpoints that are kept: the newest, and the one before it."""
 UNFINISHED = "unfinished.json"
 """What unfinished work was asked for, of classifiers; it can be gone on with."""
 FAILED = "failed.json"

@@ -64,6 +64,7 @@ def _train_together(prog: str, arguments: Sequence[str]) -> int:
         if isinstance(found, int):
             return found
         cell, progress = found
+        cell = replace(cell, directory=Path(ranks.texts(str(cell.directory))[0]))  # a name may hold the time
         placed = on_device(ranks, cell.run.device)
         resume = _is_resuming(arguments)
         if placed.is_first:

@@ -335,6 +335,17 @@ def test_processes_go_on_from_the_newest_checkpoint_that_all_of_them_have(tmp_pa
     assert parameters(tmp_path / "torn") == parameters(tmp_path / "whole")
 
 
+def test_processes_that_have_lost_a_folder_of_checkpoints_say_so_and_lose_no_more(tmp_path, no_figures):
+    both(tmp_path, "ppo", steps=512, until=100)
+    shutil.rmtree(tmp_path / "checkpoints/process-1")
+    record = (tmp_path / "metrics.jsonl").read_bytes()
+    first, _ = both(tmp_path, "ppo", steps=512, resume=True)
+    assert isinstance(first, UserError)
+    assert "have no checkpoint" in str(first)
+    assert record
+    assert (tmp_path / "metrics.jsonl").read_bytes() == record
+
+
 def test_training_of_two_is_none_of_one(tmp_path, no_figures):
     both(tmp_path, "ppo", until=45)
     cell = cell_of("ppo", tmp_path, total_timesteps=256, eval_episodes=2, checkpoint_every=1)

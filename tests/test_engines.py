@@ -167,6 +167,15 @@ def test_parcel_holds_only_what_is_new(packed):
     assert sender.parcel() == {}
 
 
+def test_checkpoints_that_are_no_longer_kept_go(packed, tmp_path):
+    _, folders = packed
+    for step in (1, 2, 3, 12):
+        put_down(
+            {f"checkpoints/a/{step:06}/{name}": b"{}" for name in ("manifest.json", "tree.json")}, tmp_path, folders
+        )
+    assert sorted(path.name for path in (tmp_path / "checkpoints/a").iterdir()) == ["000003", "000012"]
+
+
 def test_parcel_is_put_down_with_the_manifest_last(packed, monkeypatch, tmp_path):
     sender, folders = packed
     order = []

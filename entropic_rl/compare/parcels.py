@@ -7,11 +7,13 @@ are put down last: a checkpoint says how long its record was, which may be longe
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from entropic_rl.compare.jobs import Job
 from entropic_rl.errors import RunDirectoryError
+from entropic_rl.run_directory import KEPT
 
 __all__ = ["Sender", "folders_of", "put_down"]
 
@@ -87,6 +89,15 @@ def put_down(parcel: Mapping[str, bytes], out: Path, folders: Sequence[str]) -> 
         beside = path.with_name(f"{path.name}.tmp")
         beside.write_bytes(parcel[name])
         os.replace(beside, path)
+        if path.name == "manifest.json":
+            _drop_old(path.parent.parent)
+
+
+def _drop_old(folder: Path) -> None:
+    """Checkpoints that are no longer kept where they came from."""
+    places = sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    for old in places[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _lies_in(name: str, folders: Sequence[str]) -> bool:
