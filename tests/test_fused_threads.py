@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from functools import partial
 
 import numpy as np
 import pytest
@@ -77,8 +76,14 @@ def test_nobody_works_on_when_the_calling_thread_has_failed(two_threads):
 
 
 def test_integers_that_threads_add_to_lose_nothing(two_threads):
-    total = np.zeros(2, np.int64)
-    together(partial(_add, total, 100_000), 2)
+    total, begun = np.zeros(2, np.int64), threading.Barrier(2, timeout=30)
+
+    def work():
+        begun.wait()  # a helper that comes late is not waited for
+        _add(total, 100_000)
+
+    with torch_on_one_thread():
+        together(work, 2)
     assert total.tolist() == [0, 200_000]
 
 

@@ -178,8 +178,8 @@ def _elementwise(template: str) -> Callable[..., Symbols]:
     """Operands in the result's dtype."""
 
     def write(writer: Writer, dtype: torch.dtype, *operands: Any, alpha: Any = 1, value: Any = 1) -> Symbols:
-        if len(operands) > template.count("{"):
-            raise Untraceable("a weight that is not named")
+        if len(operands) > template.count("{") or (template == "not {0}" and dtype != torch.bool):
+            raise Untraceable("a weight that is not named, or bits of an integer turned over")
         weight = value if alpha == 1 else alpha
         extra = [] if weight == 1 else [writer.array(weight, dtype)]
         pattern = template if not extra else _WEIGHTED[template]
@@ -295,12 +295,6 @@ def _pow(writer: Writer, dtype: torch.dtype, x: Any, exponent: Any) -> Symbols:
     return writer.map("{0} ** {1}", dtype, base, writer.array(exponent, dtype))
 
 
-def _not(writer: Writer, dtype: torch.dtype, x: Any) -> Symbols:
-    if dtype != torch.bool:
-        raise Untraceable("bits of integers turned over")
-    return writer.map("not {0}", dtype, writer.array(x, dtype))
-
-
 def _cast(writer: Writer, dtype: torch.dtype, x: Any) -> Symbols:
     return x if isinstance(x, Symbols) and x.dtype == dtype else writer.array(x, dtype)
 
@@ -330,7 +324,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "ne": _compare("!="),
     "bitwise_and": _elementwise("{0} & {1}"),
     "bitwise_or": _elementwise("{0} | {1}"),
-    "bitwise_not": _not,
+    "bitwise_not": _elementwise("not {0}"),
     "where": _where,
     "masked_fill": _masked_fill,
     "clamp": _clamp,
