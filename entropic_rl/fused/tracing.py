@@ -22,12 +22,7 @@ __all__ = ["Symbols", "Untraceable", "Writer", "trace"]
 _MAX_LINES = 2000  # more would take minutes to compile
 _WIDE = 16  # numbers of a table's row from which it is copied by a loop
 _ELSEWHERE = ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking")  # seen from the result
-_CASTS = {
-    torch.float64: "np.float64",
-    torch.float32: "np.float32",
-    torch.int64: "np.int64",
-    torch.bool: "bool",
-}
+_CASTS = {torch.float64: "np.float64", torch.float32: "np.float32", torch.int64: "np.int64", torch.bool: "bool"}
 
 
 class Untraceable(Exception):  # noqa: N818 - says what is so, not that it is wrong
