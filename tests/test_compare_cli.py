@@ -14,6 +14,7 @@ import yaml
 
 from entropic_rl.cli import main
 from entropic_rl.compare.grid import read_plan
+from entropic_rl.compare.pool import Ended
 from entropic_rl.errors import RunDirectoryError
 from entropic_rl.run_directory import read_metrics
 
@@ -478,6 +479,24 @@ def test_memory_that_is_not_there_is_told_and_leaves_nothing(stand_in, tmp_path,
     assert ended.err.startswith("entropic-rl compare: error: memory: expected room for at least ")
     assert processes == []
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_recorded_stays_when_every_job_ends_with_an_error(tmp_path, monkeypatch):
+    def run_jobs(jobs, n_workers, *, job_type, tell):
+        for job in jobs:
+            (job.checkpoints / "000001").mkdir(parents=True)
+            (job.checkpoints / "000001/manifest.json").write_text("{}")
+            for cell in job.cells:
+                cell.directory.mkdir(parents=True, exist_ok=True)
+                (cell.directory / "metrics.jsonl").write_text('{"global_step": 1}\n')
+        return [Ended("copy 3: its process died; mend the environment", users=True) for _ in jobs]
+
+    monkeypatch.setattr("entropic_rl.compare.execute.run_jobs", run_jobs)
+    ended = run(*GRID, *MEANS, "--out", tmp_path / "out")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert ended.err.endswith(f"what is recorded is kept; go on with: resume {tmp_path / 'out'}\n")
+    assert len([*(tmp_path / "out").rglob("metrics.jsonl")]) == len([*(tmp_path / "out/cells").iterdir()]) > 0
+    assert [*(tmp_path / "out").rglob("manifest.json")]
 
 
 def test_directory_of_a_comparison_is_refused_with_how_to_go_on(copy):

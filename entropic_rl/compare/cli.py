@@ -103,13 +103,14 @@ def add(prog: str, arguments: Sequence[str]) -> int:
     _add_means(parser)
     args, further = parser.parse_known_args(arguments)
     _check_means(args)
-    plan = read_plan(args.out)
+    read_plan(args.out)  # whether there is one
     sweep = _further_values(parser, further)
     if args.add_seeds < 0 or (args.add_seeds == 0 and not sweep):
         raise ConfigError("expected --add-seeds N with N >= 1, or further values such as --ent-coef 0.3; got neither")
-    plan = plan.extended(sweep, args.add_seeds)
-    _check(plan, args)
-    plan.write(args.out)
+    with locked(args.out):
+        plan = read_plan(args.out).extended(sweep, args.add_seeds)
+        _check(plan, args)
+        plan.write(args.out)
     return _train_and_report(prog, plan, args)
 
 

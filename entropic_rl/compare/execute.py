@@ -67,7 +67,7 @@ def execute(plan: Plan, out: Path, means: Means) -> int:
 
     Raises:
         Stopped: a signal asked for it.
-        Refused: nothing could be trained, for a reason the user can mend.
+        Refused: nothing could be trained, not even for a while, for a reason the user can mend.
         UserError: nothing finished, for other reasons.
     """
     group = out.absolute().name
@@ -118,18 +118,27 @@ def _execute(plan: Plan, out: Path, means: Means, cells: list[Cell], engine: Eng
         train = run_jobs if engine is None else engine.run_jobs
         ended = train(jobs, n_workers, job_type="train", tell=tell)
     for job, end in zip(jobs, ended, strict=True):
-        if end.error is None or end.users:  # nothing is left to go on with, or it would only end so again
+        if end.error is None:
             forget(job)
     failures = _note_failures(jobs, ended)
     _write_session(out, jobs, ended, n_workers, engine=means.engine, seconds=time.perf_counter() - started)
     n_failed = sum(map(len, failures.values()))
     if n_failed == len(plan.cells(out)):
+        if any(_has_begun(job) for job in jobs):
+            raise UserError(f"{'; '.join(failures)}; what is recorded is kept; go on with: resume {out}")
         kind = Refused if all(end.users for end in ended) else UserError
         raise kind("; ".join(failures))
     for reason, names in failures.items():
         first = ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
         print(f"{len(names)} runs failed ({first}): {reason}", file=sys.stderr)
     return n_failed
+
+
+def _has_begun(job: Job) -> bool:
+    """Whether there is a record or a checkpoint of any of its cells."""
+    records = [cell.directory / "metrics.jsonl" for cell in job.cells]
+    kept = job.checkpoints is not None and any(job.checkpoints.glob("*/manifest.json"))
+    return kept or any(path.exists() and path.stat().st_size > 0 for path in records)
 
 
 def _begun(plan: Plan, out: Path, group: str, *, anew: bool) -> list[Job]:
