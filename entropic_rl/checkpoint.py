@@ -26,7 +26,7 @@ from entropic_rl.errors import RunDirectoryError
 from entropic_rl.run_directory import KEPT
 from entropic_rl.snapshots import Snapshot
 
-__all__ = ["Clock", "newest_checkpoint", "remove_checkpoints", "save_checkpoint"]
+__all__ = ["Clock", "newest_checkpoint", "remove_checkpoints", "remove_newer", "save_checkpoint"]
 
 _PATIENCE = 50
 """Times as long as a checkpoint took is worked before the clock asks for the next: at most 2 % of the time."""
@@ -132,6 +132,13 @@ def newest_checkpoint(directory: Path, *, at_most: int | None = None) -> tuple[i
             continue
         return int(place.name), snapshot, notes
     return None
+
+
+def remove_newer(directory: Path, step: int) -> None:
+    """Checkpoints of a future that will not be: the record beside it is cut back, and will not have the same bytes."""
+    for place in _places(directory):
+        if int(place.name) > step:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def remove_checkpoints(directory: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from entropic_rl.checkpoint import Clock, newest_checkpoint, save_checkpoint
+from entropic_rl.checkpoint import Clock, newest_checkpoint, remove_newer, save_checkpoint
 from entropic_rl.diagnostics.record import FlowRecord, Rhythm
 from entropic_rl.diagnostics.verdicts import Way
 from entropic_rl.errors import NotResumableError
@@ -121,6 +121,8 @@ class Checkpointer:
             raise NotResumableError(_complaint(flaw))
         for recorder, offset in zip(self._recorders, offsets, strict=True):
             recorder.cut_back(offset)
+        if self._directory is not None:
+            remove_newer(self._directory, step)
         return step
 
     def _checked(self, notes: Any) -> list[int]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from entropic_rl import checkpoint
-from entropic_rl.checkpoint import Clock, newest_checkpoint, remove_checkpoints, save_checkpoint
+from entropic_rl.checkpoint import Clock, newest_checkpoint, remove_checkpoints, remove_newer, save_checkpoint
 from entropic_rl.errors import RunDirectoryError
 from entropic_rl.run_directory import check_run_directory, locked
 from entropic_rl.snapshots import difference, take
@@ -102,6 +102,13 @@ def test_none_sound_is_none_with_a_warning_each(tmp_path):
     with pytest.warns(UserWarning, match="passed over") as said:
         assert newest_checkpoint(tmp_path) is None
     assert len(said) == 2
+
+
+def test_futures_that_will_not_be_go(tmp_path):
+    save(tmp_path, 1, 2, 13)
+    remove_newer(tmp_path, 2)
+    assert newest_checkpoint(tmp_path)[0] == 2
+    remove_newer(tmp_path / "none", 2)
 
 
 def test_damaged_one_is_written_anew(tmp_path):
