@@ -100,7 +100,7 @@ class _Walk:
     def _taken_numbers(self, item: Any, path: str) -> Any:
         if isinstance(item, Tensor):
             self._tensors[path] = self._numbers(item)
-            return {"tensor": path}
+            return {"tensor": path} | ({} if item.is_cpu else {"device": str(item.device)})
         if isinstance(item, np.ndarray) and item.dtype != object:
             self._tensors[path] = torch.from_numpy(np.array(item, order="C"))
             return {"array": path}
@@ -245,7 +245,7 @@ class _Put:
             with torch.no_grad():
                 item.copy_(then)
             return item
-        return then.to(item.device if isinstance(item, Tensor) else "cpu", copy=True)
+        return then.to(item.device if isinstance(item, Tensor) else node.get("device", "cpu"), copy=True)
 
     def _array(self, item: Any, node: dict[str, Any], path: str) -> Any:
         return self._tensors[node["array"]].numpy().copy()
